@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * store.h - what a database must do for the outbox: for authors of stores.
+ *
+ * A store is one const table of operations over a struct that begins with
+ * outbox_store.  The library calls it from one thread at a time, holds no
+ * lock meanwhile, and passes only what it has checked.  An operation returns
+ * OUTBOX_OK (0) or more, or a negative OUTBOX_E* code with its reason in err,
+ * which is never NULL here.  After an error nothing has changed, unless the
+ * slot says otherwise.  outbox_store(3) tells the whole story; users of the
+ * library do not need this header, and it may change with a minor version.
+ */
+#ifndef OUTBOX_STORE_H
+#define OUTBOX_STORE_H
+
+#include <outbox/outbox.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct outbox_bytes {           /* ptr NULL: SQL NULL */
+    const void *ptr;
+    size_t      len;
+} outbox_bytes;
+
+/* A place in reading order: after the event at position in window.  Stores
+ * that read in position order leave window 0.  id is the event there: the
+ * anchor, by which a log that was emptied or restored is told from ours.
+ * All zero: before the first event. */
+typedef struct outbox_cursor {
+    int64_t window, position;
+    uint8_t id[16];
+} outbox_cursor;
+
+/* One event as stored.  Text is UTF-8 and NUL-terminated after len bytes. */
+typedef struct outbox_row {
+    int64_t      window, position;
+    uint8_t      id[16];
+    uint64_t     chain;         /* events of one chain are delivered in order:
+                                   hash of the key, without one of the id */
+    uint32_t     lane;          /* chain modulo the number of lanes */
+    uint32_t     attempts;      /* failures that counted */
+    int64_t      published_ms;  /* set by the store's append */
+    outbox_bytes topic, type, key, content_type;
+    outbox_bytes headers;       /* "name: value\n" for each, in order */
+    outbox_bytes payload;
+    int64_t      seq;           /* parked rows: place within the chain */
+    int64_t      delay_ms;      /* parked rows: pause before the next try */
+    const char  *why;           /* parked, dead: the last error, or NULL */
+} outbox_row;
+
+/* Takes one row, valid only during the call.  Not 0: stop reading, the row
+ * was not taken. */
+typedef int outbox_sink(void *arg, const outbox_row *row);
+
+typedef struct outbox_subscription {
+    const char  *name;
+    outbox_start start;         /* only for one that does not exist yet */
+    int64_t      keep_ms;       /* trim spares what is younger */
+    int64_t      sub;           /* out: its number */
+    uint32_t     lanes;         /* out: lanes of this log */
+} outbox_subscription;
+
+/* A lane as a relay sees it. */
+typedef struct outbox_lane {
+    uint32_t      lane;
+    int32_t       held;         /* out of acquire, save: it is ours */
+    int64_t       token;        /* fencing number; acquire makes it one more */
+    int64_t       beat;         /* of its owner; -1: the owner has no row */
+    uint8_t       owner[16];    /* all zero: free */
+    outbox_cursor cursor;       /* out of acquire; in of read and save */
+    int32_t       release;      /* save: give it up in the same breath */
+    int32_t       rescan;       /* acquire: the anchor was not found, cursor
+                                   is back at the oldest event */
+} outbox_lane;
+
+typedef struct outbox_beat {            /* one relay of a subscription */
+    uint8_t id[16];
+    int64_t beat;
+} outbox_beat;
+
+enum outbox_change_kind {
+    OUTBOX_PARK,                /* from the log to the end of its chain */
+    OUTBOX_AGAIN,               /* parked seq failed again: attempts, delay */
+    OUTBOX_UNPARK,              /* parked seq was delivered: forget it */
+    OUTBOX_BURY                 /* to the dead; from parked if seq is not 0 */
+};
+
+typedef struct outbox_change {
+    enum outbox_change_kind kind;
+    int32_t                 blocks;     /* BURY: its chain waits behind it */
+    outbox_row              row;
+} outbox_change;
+
+typedef struct outbox_counts {          /* of one subscription */
+    int64_t parked, dead;
+    int64_t behind;             /* rows in the log past the last lane's cursor */
+} outbox_counts;
+
+typedef struct outbox_store     outbox_store;
+typedef struct outbox_store_ops outbox_store_ops;
+
+struct outbox_store {
+    const outbox_store_ops *ops;
+    outbox_allocator        mem;        /* complete: use these three */
+    uint64_t                database;   /* same database and tables: same
+                                           number, by which a publisher finds
+                                           the relays to wake; 0: none */
+    int                     relayable;  /* has a connection of its own */
+};
+
+struct outbox_store_ops {
+    size_t      size;
+    const char *name;
+
+    /* -- in the caller's transaction, on the caller's connection.  Refuse
+     * when there is none (ENOTX), when it is aborted (EABORTED) or read-only
+     * (EREADONLY).  After an error the transaction is as usable as before,
+     * and none of the n rows is in it. */
+
+    /* Write n rows in order, setting position and published_ms; then COMMIT
+     * if commit is not 0.  EINDOUBT: its answer never came. */
+    int (*append)(outbox_store *st, outbox_row *rows, size_t n, int commit,
+                  outbox_error *err);
+    /* 1: marked now.  0: was marked before. */
+    int (*accept)(outbox_store *st, const char *consumer,
+                  const outbox_bytes *id, outbox_error *err);
+    /* COMMIT, durably; EABORTED when it turned out to be a ROLLBACK. */
+    int (*commit)(outbox_store *st, outbox_error *err);
+    /* Forget old marks; in the caller's transaction if one is open. */
+    int (*prune)(outbox_store *st, int64_t keep_ms, int limit,
+                 outbox_error *err);
+
+    /* -- in a transaction of its own.  EINVAL when the caller has one open
+     * on this connection.  EBUSY: try again soon, nothing is lost.  Any other
+     * error: the relay forgets all it knows and calls attach again. */
+
+    int (*migrate)(outbox_store *st, uint32_t lanes, outbox_error *err);
+    /* Connect again if need be, check the tables, make the subscription and
+     * its lanes if they are missing. */
+    int (*attach)(outbox_store *st, outbox_subscription *sub,
+                  outbox_error *err);
+    /* Count relay me's beat up by one, then report every lane (cursor
+     * unset) and up to max relays of this subscription, me among them;
+     * returns the number of relays. */
+    int (*beat)(outbox_store *st, int64_t sub, const uint8_t me[16],
+                outbox_lane *lanes, uint32_t n_lanes, outbox_beat *relays,
+                int max, outbox_error *err);
+    /* Take each lane whose token, and whose owner's beat, are still those
+     * given.  held says which; token and cursor are set for those. */
+    int (*acquire)(outbox_store *st, int64_t sub, const uint8_t me[16],
+                   outbox_lane *lanes, uint32_t n, outbox_error *err);
+    /* Give to the sink, in order, the rows that follow each lane's cursor,
+     * looking at limit rows at most; move the cursors past what was looked
+     * at and taken.  Rows of other lanes may be given too: the sink takes and
+     * ignores them.  Returns the number of rows looked at; less than limit:
+     * the end was reached, unless the sink stopped it.  When it returns, what
+     * it gave is durable, and no transaction is open.  ESTALE: an anchor is
+     * not where it was. */
+    int (*read)(outbox_store *st, int64_t sub, outbox_lane *lanes,
+                uint32_t n, int limit, outbox_sink *sink, void *arg,
+                outbox_error *err);
+    /* Write cursors and changes, in order, if and only if every lane still
+     * has its token; else change nothing, say in held which ones have it,
+     * and return ESTALE.  Never moves a cursor of another owner. */
+    int (*save)(outbox_store *st, int64_t sub, const uint8_t me[16],
+                outbox_lane *lanes, uint32_t n, const outbox_change *changes,
+                size_t n_changes, outbox_error *err);
+    /* The parked rows of one chain, in order, at most limit. */
+    int (*parked)(outbox_store *st, int64_t sub, uint64_t chain, int limit,
+                  outbox_sink *sink, void *arg, outbox_error *err);
+    /* One row for each blocked chain of a lane, with chain, attempts and
+     * delay_ms of its head; delay_ms -1: blocked by a dead event. */
+    int (*blocked)(outbox_store *st, int64_t sub, uint32_t lane,
+                   outbox_sink *sink, void *arg, outbox_error *err);
+    /* Delete at most limit events that every subscription is past and that
+     * are older than the longest keep_ms; never one at a cursor, never the
+     * newest.  Returns how many; without a subscription 0. */
+    int (*trim)(outbox_store *st, int limit, outbox_error *err);
+    int (*count)(outbox_store *st, int64_t sub, outbox_counts *out,
+                 outbox_error *err);
+    /* Remove relay me's row: it says goodbye after its lanes are released. */
+    int (*leave)(outbox_store *st, int64_t sub, const uint8_t me[16],
+                 outbox_error *err);
+
+    /* -- without a transaction */
+
+    /* Sleep until something may have been committed, until wake_fd becomes
+     * readable, or for timeout_ms.  hint not 0: a publisher of this process
+     * has announced something, which its COMMIT will bring soon.  Returns 1
+     * when it is worth reading, else 0. */
+    int (*wait)(outbox_store *st, int wake_fd, int hint, int timeout_ms);
+    /* The database's clock, in ms since 1970, without asking the server. */
+    int64_t (*now_ms)(outbox_store *st);
+    void (*close)(outbox_store *st);
+};
+
+/* ---- what the library offers to a store -------------------------------- */
+
+/* Make the handle for a store; on error the store is still the caller's. */
+OUTBOX_MUST int outbox_from_store(outbox_t **out, outbox_store *st,
+                                  const outbox_options *opt,
+                                  outbox_error *err);
+OUTBOX_MUST int inbox_from_store(inbox_t **out, outbox_store *st,
+                                 const outbox_options *opt, outbox_error *err);
+/* Check and copy options, of whatever size the caller knows; NULL gives the
+ * defaults.  Strings are borrowed. */
+OUTBOX_MUST int outbox_options_read(outbox_options *out,
+                                    const outbox_options *opt,
+                                    outbox_allocator *mem, outbox_error *err);
+/* Fill *err if it is not NULL and return code. */
+OUTBOX_API int outbox_error_set(outbox_error *err, int code,
+                                const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+/* Fingerprint for outbox_store.database and for checksums: 64-bit, the same
+ * on every machine. */
+OUTBOX_API uint64_t outbox_hash(const void *bytes, size_t len);
+OUTBOX_API int64_t outbox_monotonic_us(void);   /* goes on during suspend */
+
+#ifdef __cplusplus
+}
+#endif
+#endif
