@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * event.c - is an event fit to be stored, and what does it look like there.
+ *
+ * Headers are stored as lines, "name: value\n", so that a person can read
+ * them in the table and no header can smuggle in another.
+ */
+#include "core.h"
+
+/* ---- headers --------------------------------------------------------------- */
+
+static bool header_name_ok(const char *s)
+{
+    for (; *s != '\0'; s++) {
+        if ((unsigned char)*s <= ' ' || *s == ':' || *s == 0x7f)
+            return false;
+    }
+    return true;
+}
+
+static bool header_value_ok(const char *s)
+{
+    for (; *s != '\0'; s++) {
+        if (((unsigned char)*s < ' ' && *s != '\t') || *s == 0x7f)
+            return false;
+    }
+    return true;
+}
+
+static int header_check(const outbox_header *h, size_t i, size_t *bytes,
+                        outbox_error *err)
+{
+    size_t name, value;
+
+    if (h->name == NULL || *h->name == '\0')
+        return outbox_error_set(err, OUTBOX_EINVAL,
+                                "headers[%zu].name is empty", i);
+    if (h->value == NULL)
+        return outbox_error_set(err, OUTBOX_EINVAL,
+                                "headers[%zu].value is NULL", i);
+    int rc = ob_text_check(h->name, OUTBOX_MAX_HEADERS_BYTES, "header name",
+                           &name, err);
+    if (rc == OUTBOX_OK)
+        rc = ob_text_check(h->value, OUTBOX_MAX_HEADERS_BYTES, "header value",
+                           &value, err);
+    if (rc != OUTBOX_OK)
+        return rc;
+    if (!header_name_ok(h->name))
+        return outbox_error_set(err, OUTBOX_EINVAL,
+                                "headers[%zu].name has a colon, space or "
+                                "control character", i);
+    if (!header_value_ok(h->value))
+        return outbox_error_set(err, OUTBOX_EINVAL,
+                                "headers[%zu].value has a control character",
+                                i);
+    *bytes += name + value + 3;
+    return OUTBOX_OK;
+}
+
+int ob_headers_check(const outbox_event *ev, size_t *bytes, outbox_error *err)
+{
+    *bytes = 0;
+    if (ev->n_headers > 0 && ev->headers == NULL)
+        return outbox_error_set(err, OUTBOX_EINVAL,
+                                "headers is NULL and n_headers is %zu",
+                                ev->n_headers);
+    for (size_t i = 0; i < ev->n_headers; i++) {
+        int rc = header_check(&ev->headers[i], i, bytes, err);
+        if (rc != OUTBOX_OK)
+            return rc;
+        if (*bytes > OUTBOX_MAX_HEADERS_BYTES)
+            return outbox_error_set(err, OUTBOX_EINVAL,
+                                    "headers are longer than %d bytes",
+                                    OUTBOX_MAX_HEADERS_BYTES);
+    }
+    return OUTBOX_OK;
+}
+
+static char *put(char *out, const char *s)
+{
+    size_t n = strlen(s);
+
+    memcpy(out, s, n);
+    return out + n;
+}
+
+char *ob_headers_encode(const outbox_event *ev, char *out)
+{
+    for (size_t i = 0; i < ev->n_headers; i++) {
+        out = put(out, ev->headers[i].name);
+        out = put(out, ": ");
+        out = put(out, ev->headers[i].value);
+        *out++ = '\n';
+    }
+    *out++ = '\0';
+    return out;
+}
+
+size_t ob_headers_count(const char *text, size_t len)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < len; i++)
+        n += text[i] == '\n';
+    return n;
+}
+
+/* A line that we did not write is passed over: the row may have been edited
+ * by hand, and a crash or a lost event would be a poor answer to that. */
+size_t ob_headers_decode(char *text, outbox_header *out, size_t max)
+{
+    size_t n = 0;
+
+    while (n < max && *text != '\0') {
+        char *end = strchr(text, '\n');
+        char *colon = strstr(text, ": ");
+        if (end == NULL)
+            break;
+        *end = '\0';
+        if (colon != NULL && colon < end) {
+            *colon = '\0';
+            out[n++] = (outbox_header){ text, colon + 2 };
+        }
+        text = end + 1;
+    }
+    return n;
+}
+
+/* ---- events ------------------------------------------------------------------ */
+
+int ob_event_read(outbox_event *out, const outbox_event *ev,
+                  outbox_error *err)
+{
+    if (ev == NULL)
+        return outbox_error_set(err, OUTBOX_EINVAL, "event is NULL");
+    return ob_struct_read(out, sizeof *out, sizeof *out, ev, "outbox_event",
+                          err);
+}
+
+static int text_field(outbox_bytes *out, const char *s, const char *field,
+                      outbox_error *err)
+{
+    *out = (outbox_bytes){ s, 0 };
+    if (s == NULL)
+        return OUTBOX_OK;
+    return ob_text_check(s, OUTBOX_MAX_TEXT_BYTES, field, &out->len, err);
+}
+
+/* Commas and stars are the grammar of a subscription's topic list. */
+static int topic_check(const char *topic, outbox_error *err)
+{
+    if (topic == NULL || *topic == '\0')
+        return outbox_error_set(err, OUTBOX_EINVAL,
+                                "topic is empty: say where the event goes");
+    for (const char *c = topic; *c != '\0'; c++) {
+        if ((unsigned char)*c <= ' ' || *c == ',' || *c == '*' || *c == 0x7f)
+            return outbox_error_set(err, OUTBOX_EINVAL,
+                                    "topic has a space, comma, star or "
+                                    "control character");
+    }
+    return OUTBOX_OK;
+}
+
+static int row_texts(outbox_row *row, const outbox_event *ev,
+                     outbox_error *err)
+{
+    int rc = text_field(&row->topic, ev->topic, "topic", err);
+
+    if (rc == OUTBOX_OK)
+        rc = topic_check(ev->topic, err);
+    if (rc == OUTBOX_OK)
+        rc = text_field(&row->type, ev->type, "type", err);
+    if (rc == OUTBOX_OK)
+        rc = text_field(&row->key, ev->key, "key", err);
+    if (rc == OUTBOX_OK)
+        rc = text_field(&row->content_type, ev->content_type, "content_type",
+                        err);
+    return rc;
+}
+
+static int row_payload(outbox_row *row, const outbox_event *ev,
+                       size_t max_payload, outbox_error *err)
+{
+    if (ev->payload == NULL && ev->payload_len > 0)
+        return outbox_error_set(err, OUTBOX_EINVAL,
+                                "payload is NULL and payload_len is %zu",
+                                ev->payload_len);
+    if (ev->payload_len > max_payload)
+        return outbox_error_set(err, OUTBOX_EINVAL,
+                                "payload of %zu bytes is longer than "
+                                "max_payload_bytes, %zu: store it elsewhere "
+                                "and publish a reference", ev->payload_len,
+                                max_payload);
+    row->payload.ptr = ev->payload != NULL ? ev->payload : "";
+    row->payload.len = ev->payload_len;
+    return OUTBOX_OK;
+}
+
+static int row_id(outbox_row *row, const outbox_event *ev, ob_random *rnd,
+                  outbox_error *err)
+{
+    if (ev->id == NULL) {
+        if (ob_uuid_v7(rnd, (uint64_t)ob_realtime_ms(), row->id) == OUTBOX_OK)
+            return OUTBOX_OK;
+        return outbox_error_set(err, OUTBOX_EDB,
+                                "the system gives no random bytes");
+    }
+    if (!ob_uuid_parse(ev->id, row->id))
+        return outbox_error_set(err, OUTBOX_EINVAL,
+                                "id is not a UUID of the form 8-4-4-4-12");
+    return OUTBOX_OK;
+}
+
+uint64_t ob_row_chain(const outbox_row *row)
+{
+    if (row->key.ptr != NULL)
+        return outbox_hash(row->key.ptr, row->key.len);
+    return outbox_hash(row->id, sizeof row->id);
+}
+
+int ob_event_row(outbox_row *row, const outbox_event *ev, size_t max_payload,
+                 ob_random *rnd, outbox_error *err)
+{
+    memset(row, 0, sizeof *row);
+    int rc = row_texts(row, ev, err);
+    if (rc == OUTBOX_OK)
+        rc = row_payload(row, ev, max_payload, err);
+    if (rc == OUTBOX_OK)
+        rc = ob_headers_check(ev, &row->headers.len, err);
+    if (rc == OUTBOX_OK)
+        rc = row_id(row, ev, rnd, err);
+    if (rc == OUTBOX_OK)
+        row->chain = ob_row_chain(row);
+    return rc;
+}
