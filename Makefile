@@ -5,242 +5,399 @@
 #   make                 libraries, shared and static, and their .pc files
 #   make demo            install what is missing, build, run the demo service
 #   make check           install what is missing, build and run all tests
-#   make torture         kill publishers and relays, check what is left
-#                        (KILLS=2000 is the default; 50 takes seconds)
-#   make mutants         break the library on purpose; the checker must see it
-#   make bench           ratios against hand-written SQLite loops (BENCH=args)
-#   make deps            install what check, demo and the checks below need
-#                        (Debian; as root or through sudo, else it says how)
+#   make torture         kill publishers and relays, check what is left;
+#                        KILLS=2000 unless you say otherwise
+#   make mutants         break the library on purpose; torture must see it
+#   make bench           measure against SQLite used by hand; BENCH=arguments
+#   make deps            install what all of these and the checks need
 #   make install         to DESTDIR and prefix; make uninstall takes it away
 #   make amalgamation    outbox.c and outbox.h, for projects that copy files
 #   make headers         each public header alone as C99, C11 and C++17
 #   make style           layout of the code: .clang-format and a few rules
 #   make analyze         clang-tidy and cppcheck
-#   make man             lint the manual
-#   make coverage        run the tests and print the lines they reached
-#   make clean           remove the build directory; make help prints this
+#   make man             lint the manual, find its gaps
+#   make coverage        run the tests and print how many lines they reached
+#   make clean           remove the build directory
+#   make help            print this
 #
-# What you may set, on the command line or in a file config.mak beside this
-# one, which is yours.  ./configure is not needed; where you like it, run
-# autoconf, and it writes config.mak.autogen, which config.mak overrules.
+# What you may set: on the command line, or in a file config.mak, which is
+# yours, beside this one or where you run make.  There is no need for
+# ./configure; autoconf makes one, which writes config.mak.autogen and
+# nothing else; config.mak overrules it.
 #
-#   prefix=/usr/local    and bindir, libdir, includedir, mandir below it
-#   DESTDIR=             put in front of every path that install writes
-#   CC, CFLAGS, CPPFLAGS, LDFLAGS, PKG_CONFIG, AR, INSTALL
-#                        as everywhere; what the library itself needs is
-#                        added to CFLAGS, never lost by setting it
-#   DEVELOPER=1          many warnings, and -Werror
-#   SANITIZE=address,undefined
-#   SANITIZE=thread      built and tested beside the normal build
-#   O=.build             where everything is built; make may also be run from
-#                        another directory, as in make -f /path/to/Makefile
+#   prefix=/usr/local    and libdir, includedir, mandir, pkgconfigdir below it
+#   DESTDIR=             put in front of every path that install writes to
+#   CC, CXX, CFLAGS, CPPFLAGS, LDFLAGS, AR, INSTALL, PKG_CONFIG
+#                        also from the environment; what the library itself
+#                        needs is added to CFLAGS, never lost by setting it
+#   DEVELOPER=1          more warnings, and -Werror
+#   SANITIZE=address,undefined or SANITIZE=thread
+#                        built and tested beside the normal build
+#   O=.build             where everything is built.  make may also be run in
+#                        another directory: make -f /path/to/Makefile
 #   PARTS="outbox outbox-sqlite"
-#                        the libraries to build, of those in the table below
-#   STORES="sqlite"      the stores to put into the amalgamation
-#   SQLITE3_CFLAGS, SQLITE3_LIBS, and so on for each foreign package
-#                        used instead of asking pkg-config
-#   KILLS, SEED, BENCH   for torture and bench
+#                        which libraries of the table below to build
+#   STORES="sqlite"      which stores the amalgamation holds
+#   SQLITE3_CFLAGS, SQLITE3_LIBS, and so on for each foreign package: used
+#                        instead of what pkg-config says
 #   V=1                  show the commands
 #
-# Everything is rebuilt when flags, compiler or prefix change, so there is no
-# need to clean.  Paths with spaces are not supported.
+# Installing what is missing means apt-get, as root or through sudo; where
+# that cannot be, the target prints what it lacks and stops.  Everything is
+# rebuilt when flags, compiler or prefix change, so there is no need to clean.
 
 TOP := $(patsubst %/,%,$(dir $(abspath $(lastword $(MAKEFILE_LIST)))))
-# Empty in the source tree, so that messages have short paths.
-S := $(if $(filter $(TOP),$(CURDIR)),,$(TOP)/)
-SELF := $(MAKE) --no-print-directory -f $(TOP)/Makefile
-
 ifneq ($(words $(TOP) $(CURDIR)),2)
 $(error paths with spaces are not supported)
 endif
+# Empty in the source tree, so that messages have short paths.
+S := $(if $(filter $(TOP),$(CURDIR)),,$(TOP)/)
+SELF := $(MAKE) --no-print-directory -f $(TOP)/Makefile
 
 all:
 
 # ---- what you may set ---------------------------------------------------
 
-prefix     = /usr/local
-bindir     = $(prefix)/bin
-libdir     = $(prefix)/lib
-includedir = $(prefix)/include
-mandir     = $(prefix)/share/man
-DESTDIR    =
+prefix       = /usr/local
+libdir       = $(prefix)/lib
+includedir   = $(prefix)/include
+mandir       = $(prefix)/share/man
+pkgconfigdir = $(libdir)/pkgconfig
+DESTDIR      =
+O            = .build
+PARTS        = outbox outbox-sqlite
+STORES       = sqlite
 
 ifeq ($(origin CC),default)
 CC = cc
 endif
-CXX        = c++
-CFLAGS     = -O2 -g
-CPPFLAGS   =
-LDFLAGS    =
-PKG_CONFIG = pkg-config
-INSTALL    = install
-ARFLAGS    = rcs
-O          = .build
-PARTS      = outbox outbox-sqlite
-STORES     = sqlite
-SANITIZE   =
-COVERAGE   =
-DEVELOPER  =
-KILLS      = 2000
-SEED       =
-BENCH      =
+ifeq ($(origin CXX),default)
+CXX = c++
+endif
+CFLAGS     ?= -O2 -g
+CPPFLAGS   ?=
+LDFLAGS    ?=
+INSTALL    ?= install
+PKG_CONFIG ?= pkg-config
+DEVELOPER  ?=
+SANITIZE   ?=
+COVERAGE   ?=
+KILLS      ?= 2000
+BENCH      ?=
 
--include $(TOP)/config.mak.autogen
--include $(TOP)/config.mak
+-include $(TOP)/config.mak.autogen $(TOP)/config.mak
 ifneq ($(S),)
--include $(CURDIR)/config.mak.autogen
--include $(CURDIR)/config.mak
+-include $(CURDIR)/config.mak.autogen $(CURDIR)/config.mak
 endif
 
 # ---- the parts ----------------------------------------------------------
 #
-# One library for each foreign dependency.  A part is these lines, a .sym
-# file in lib/ with the names that it exports, and its headers.
+# A library for each foreign dependency.  A part is these lines, its headers,
+# and a file lib/<part>.sym with the names that it exports.  A part comes
+# after those that it needs.
 
-outbox_DIRS           := base core
-outbox_HEADERS        := outbox.h store.h
-outbox_ABOUT          := Transactional outbox and inbox
+outbox_ABOUT   := Transactional outbox and inbox
+outbox_DIRS    := base core
+outbox_HEADERS := outbox.h store.h
 
+outbox-sqlite_ABOUT   := Transactional outbox and inbox in SQLite
 outbox-sqlite_DIRS    := sqlite
 outbox-sqlite_HEADERS := sqlite.h
 outbox-sqlite_NEEDS   := outbox
 outbox-sqlite_PKGS    := sqlite3
-outbox-sqlite_ABOUT   := Transactional outbox and inbox in SQLite
-
-# What Debian calls a foreign package.
-sqlite3_DEB           := libsqlite3-dev
 
 # ---- flags --------------------------------------------------------------
 
 comma   := ,
 VERSION := $(shell sed -n \
-	's,^.define OUTBOX_VERSION .* \([0-9.]*\) \*/$$,\1,p' \
-	$(S)include/outbox/outbox.h)
+	's,^.define OUTBOX_VERSION .*/\* \([0-9.]*\) \*/$$,\1,p' \
+	$(TOP)/include/outbox/outbox.h)
 SONAME  := 0
 
+# Builds that stand beside each other.
 FLAVOUR := $(or $(subst $(comma),-,$(SANITIZE)),$(if \
 	$(COVERAGE),coverage,plain))
 B       := $(O)/$(FLAVOUR)
 
-Q := $(if $(V),,@)
-say = $(if $(V),,@printf '  %-7s %s\n' $(1) $(2:$(B)/%=%);)
-
 NEEDED = -std=c11 -D_POSIX_C_SOURCE=200809L -pthread -fPIC \
-	-fvisibility=hidden -I$(S)include -I$(S)lib -I$(B)/gen
+	-fvisibility=hidden -I$(S)include -I$(S)lib/base -I$(B)/gen
 WARN   = -Wall -Wextra
 ifneq ($(DEVELOPER),)
 WARN  += -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
 	-Wold-style-definition -Wpointer-arith -Wcast-qual -Wwrite-strings \
-	-Wundef -Wvla -Wformat=2 -Wmissing-declarations -Wredundant-decls \
-	-Wnested-externs -Wswitch-enum -Wdouble-promotion -Wfloat-equal \
-	-Wimplicit-fallthrough -Wdate-time -Wunused-macros
+	-Wundef -Wvla -Wformat=2 -Wredundant-decls -Wnested-externs \
+	-Wdouble-promotion -Wimplicit-fallthrough
 endif
 ifneq ($(SANITIZE),)
-HARDEN = -fsanitize=$(SANITIZE) -fno-sanitize-recover=all \
+SPECIAL = -fsanitize=$(SANITIZE) -fno-sanitize-recover=all \
 	-fno-omit-frame-pointer
-LINK   = -fsanitize=$(SANITIZE)
+LINK    = -fsanitize=$(SANITIZE)
 else ifneq ($(COVERAGE),)
-HARDEN = --coverage -O0
-LINK   = --coverage
+SPECIAL = --coverage -O0
+LINK    = --coverage
 else
-HARDEN = -fstack-protector-strong
-LINK   = -Wl,-z,relro -Wl,-z,now
-SHARED = -Wl,-z,defs
+SPECIAL = -fstack-protector-strong
+LINK    = -Wl,-z,relro -Wl,-z,now
+SHARED  = -Wl,-z,defs
 endif
 
-ALL_CFLAGS  = $(NEEDED) $(CPPFLAGS) $(WARN) $(HARDEN) $(CFLAGS)
+ALL_CFLAGS  = $(NEEDED) $(CPPFLAGS) $(WARN) $(CFLAGS) $(SPECIAL)
 ALL_LDFLAGS = -pthread $(LINK) $(LDFLAGS)
 
-# $(call pkg,cflags or libs,packages): the variable SQLITE3_CFLAGS if it is
-# set, else what pkg-config says.  Asked only when used, after deps.
-upper = $(shell echo '$(1)' | tr 'a-z-' 'A-Z_')
-pkg   = $(foreach p,$(2),$(or $($(call upper,$(p)_$(1))),$(shell \
+# $(call pkg,cflags,packages), $(call pkg,libs,packages): the variable
+# SQLITE3_CFLAGS or SQLITE3_LIBS if it is set, else what pkg-config says.
+knob = $(shell echo $(1) | tr a-z- A-Z_)
+pkg  = $(foreach p,$(2),$(or $($(call knob,$(p)_$(1))),$(shell \
 	$(PKG_CONFIG) --$(1) $(p))))
-PKGS  := $(sort $(foreach p,$(PARTS),$($(p)_PKGS)))
-PKGS_CFLAGS = $(eval PKGS_CFLAGS := $$(call pkg,cflags,$(PKGS)))$(PKGS_CFLAGS)
-PKGS_LIBS   = $(eval PKGS_LIBS := $$(call pkg,libs,$(PKGS)))$(PKGS_LIBS)
 
-# A stamp changes only when what it holds does: prerequisites of objects,
-# programs and .pc files.
-STAMP_flags  = $(CC) $(ALL_CFLAGS) $(PKGS_CFLAGS)
-STAMP_link   = $(CC) $(ALL_LDFLAGS) $(PKGS_LIBS)
-STAMP_prefix = $(prefix) $(libdir) $(includedir) $(VERSION)
+# Asked once, at first use: before that, deps may have to install them.
+PKGS       := $(sort $(foreach p,$(PARTS),$($(p)_PKGS)))
+PKG_CFLAGS  = $(eval PKG_CFLAGS := $(call pkg,cflags,$(PKGS)))$(PKG_CFLAGS)
+PKG_LIBS    = $(eval PKG_LIBS := $(call pkg,libs,$(PKGS)))$(PKG_LIBS)
+
+# A stamp changes only when what it holds does.
+stamp_flags  = $(CC) $(ALL_CFLAGS) $(PKG_CFLAGS)
+stamp_link   = $(CC) $(ALL_LDFLAGS) $(SHARED) $(PKG_LIBS)
+stamp_prefix = $(prefix) $(libdir) $(includedir)
 quote = '$(subst ','\'',$(1))'
 
-$(B)/stamp.%: FORCE
+$(B)/stamp.%: FORCE | need
 	@mkdir -p $(@D)
-	@{ printf '%s\n' $(call quote,$(STAMP_$*)); $(CC) --version; } >$@.new
+	@{ printf '%s\n' $(call quote,$(stamp_$*)); $(CC) --version; } >$@.new
 	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+
+# ---- rules --------------------------------------------------------------
+
+Q    = $(if $(V),,@)
+say  = $(if $(V),,@printf '  %-5s %s\n' $(1) $(patsubst $(B)/%,%,$@);)
+srcs = $(patsubst $(TOP)/%,%,$(sort $(wildcard $(TOP)/$(1))))
+objs = $(patsubst %.c,$(B)/%.o,$(call srcs,$(1)))
+INCS = $(patsubst lib/%/schema.sql,$(B)/gen/%_schema.inc,$(call \
+	srcs,lib/*/schema.sql))
+
+compile = $(CC) $(ALL_CFLAGS) $(PKG_CFLAGS) $(ALSO) -MMD -MP -c -o $@ $<
+program = $(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) \
+	$(PKG_LIBS)
+
+$(B)/%.o: $(S)%.c $(B)/stamp.flags | $(INCS)
+	@mkdir -p $(@D)
+	$(call say,CC)$(compile)
+
+# With fail points, where torture kills.
+$(B)/fail/%.o: $(S)%.c $(B)/stamp.flags | $(INCS)
+	@mkdir -p $(@D)
+	$(call say,CC)$(compile) -DOUTBOX_FAILPOINTS
+
+# A script as one C string literal, a line for each of its lines.
+$(B)/gen/%_schema.inc: $(S)lib/%/schema.sql
+	@mkdir -p $(@D)
+	$(call say,GEN)sed -e 's/[\\"]/\\&/g' -e 's/.*/"&\\n"/' $< >$@
+
+$(B)/%.map: $(S)lib/%.sym
+	@mkdir -p $(@D)
+	$(call say,GEN){ echo 'OUTBOX_$(SONAME) {'; echo 'global:'; \
+		sed 's/$$/;/' $<; echo 'local: *;'; echo '};'; } >$@
+
+$(B)/%.pc: $(S)lib/part.pc.in $(S)Makefile $(B)/stamp.prefix
+	$(call say,GEN)sed -e 's|@prefix@|$(prefix)|' \
+		-e 's|@libdir@|$(libdir:$(prefix)/%=$${prefix}/%)|' \
+		-e 's|@includedir@|$(includedir:$(prefix)/%=$${prefix}/%)|' \
+		-e 's|@part@|$*|' -e 's|@version@|$(VERSION)|' \
+		-e 's|@about@|$($*_ABOUT)|' \
+		-e 's|@needs@|$(strip $($*_NEEDS) $($*_PKGS))|' \
+		-e '/^Requires: $$/d' $< >$@
 
 # ---- libraries ----------------------------------------------------------
 
-srcs  = $(patsubst $(S)%,%,$(wildcard $(S)$(1)))
-objs  = $(patsubst %.c,$(B)/%.o,$(call srcs,$(1)))
+$(B)/%.a:
+	@mkdir -p $(@D)
+	@rm -f $@
+	$(call say,AR)$(AR) crs $@ $^
 
-$(B)/%.o: $(S)%.c $(B)/stamp.flags $(S)Makefile | need
-	$(call say,CC,$@)mkdir -p $(@D)
-	$(Q)$(CC) $(ALL_CFLAGS) $(PKGS_CFLAGS) $(MORE) -MMD -MP -c -o $@ $<
-
-# An SQL script as one C string literal, a line for each of its lines.
-$(B)/gen/%_schema.inc: $(S)lib/%/schema.sql
-	$(call say,GEN,$@)mkdir -p $(@D)
-	$(Q)sed -e 's/[\\"]/\\&/g' -e 's/.*/"&\\n"/' $< >$@.new
-	$(Q)mv $@.new $@
-
-$(B)/%.map: $(S)lib/%.sym
-	$(call say,GEN,$@)mkdir -p $(@D)
-	$(Q)sed -e '1i OUTBOX_$(SONAME) {\nglobal:' -e 's/$$/;/' \
-		-e '$$a local: *;\n};' $< >$@.new
-	$(Q)mv $@.new $@
-
-$(B)/%.pc: $(S)lib/part.pc.in $(B)/stamp.prefix $(S)Makefile
-	$(call say,GEN,$@)sed -e 's|@prefix@|$(prefix)|' \
-		-e 's|@libdir@|$(libdir:$(prefix)/%=$${prefix}/%)|' \
-		-e 's|@includedir@|$(includedir:$(prefix)/%=$${prefix}/%)|' \
-		-e 's|@name@|$*|' -e 's|@version@|$(VERSION)|' \
-		-e 's|@about@|$($*_ABOUT)|' -e 's|@needs@|$($*_NEEDS)|' \
-		-e 's|@packages@|$($*_PKGS)|' -e '/^Requires.*: $$/d' $< >$@.new
-	$(Q)mv $@.new $@
-
-# The base objects are in liboutbox.so, but hidden there: the other shared
-# libraries take from this archive what they use of them.
-$(B)/libbase.a: $(call objs,lib/base/*.c)
-	$(call say,AR,$@)rm -f $@
-	$(Q)$(AR) $(ARFLAGS) $@ $^
+# What a part uses of lib/base is hidden in liboutbox.so; the shared library
+# of the part takes its own copy from here.
+$(B)/base.a: $(call objs,lib/base/*.c)
 
 define part
-$(1)_OBJS := $$(foreach d,$$($(1)_DIRS),$$(call objs,lib/$$(d)/*.c))
-$(1)_SO   := $$(B)/lib$(1).so.$$(VERSION)
-LIB_OBJS  += $$($(1)_OBJS)
-LIBS      += $$(B)/lib$(1).a $$($(1)_SO) $$(B)/$(1).pc
+$(1)_SRCS  := $$(foreach d,$$($(1)_DIRS),$$(call srcs,lib/$$(d)/*.c))
+$(1)_OBJS  := $$($(1)_SRCS:%.c=$$(B)/%.o)
+$(1)_SO    := $$(B)/lib$(1).so
+$(1)_BELOW := $$(foreach n,$$($(1)_NEEDS),$$($$(n)_SO)) \
+	$$(if $$($(1)_NEEDS),$$(B)/base.a)
+SRCS     += $$($(1)_SRCS)
+SOS      += $$($(1)_SO)
+ARCHIVES := $$(B)/lib$(1).a $$(ARCHIVES)
 
 $$(B)/lib$(1).a: $$($(1)_OBJS)
-	$$(call say,AR,$$@)rm -f $$@
-	$$(Q)$$(AR) $$(ARFLAGS) $$@ $$^
 
-$$($(1)_SO): $$($(1)_OBJS) $$(B)/$(1).map $$(B)/libbase.a \
-		$$(B)/stamp.link $$(foreach n,$$($(1)_NEEDS),$$($$(n)_SO))
-	$$(call say,LD,$$@)$$(CC) -shared $$(ALL_LDFLAGS) $$(SHARED) \
+$$($(1)_SO): $$($(1)_OBJS) $$(B)/$(1).map $$(B)/stamp.link $$($(1)_BELOW)
+	$$(call say,LD)$$(CC) -shared $$(ALL_LDFLAGS) $$(SHARED) \
 		-Wl,-soname,lib$(1).so.$$(SONAME) \
-		-Wl,--version-script=$$(B)/$(1).map -o $$@ $$($(1)_OBJS) \
-		$$(foreach n,$$($(1)_NEEDS),$$($$(n)_SO)) \
-		$$(if $$($(1)_NEEDS),$$(B)/libbase.a) \
+		-Wl,--version-script=$$(B)/$(1).map \
+		-o $$@.$$(VERSION) $$($(1)_OBJS) $$($(1)_BELOW) \
 		$$(call pkg,libs,$$($(1)_PKGS))
-	$$(Q)ln -sf lib$(1).so.$$(VERSION) $$(B)/lib$(1).so.$$(SONAME)
-	$$(Q)ln -sf lib$(1).so.$$(SONAME) $$(B)/lib$(1).so
+	@ln -sf lib$(1).so.$$(VERSION) $$@.$$(SONAME)
+	@ln -sf lib$(1).so.$$(SONAME) $$@
+	@touch $$@
 endef
 $(foreach p,$(PARTS),$(eval $(call part,$(p))))
 
-$(filter $(B)/lib/sqlite/%,$(LIB_OBJS)): | $(B)/gen/sqlite_schema.inc
+PCS     := $(PARTS:%=$(B)/%.pc)
+HEADERS := $(foreach p,$(PARTS),$($(p)_HEADERS:%=$(S)include/outbox/%))
 
-all: $(LIBS)
+all: $(ARCHIVES) $(SOS) $(PCS)
 
-# Say what is missing, in words, before a compiler does.
+# ---- what is missing ----------------------------------------------------
+#
+# A front target first installs what it needs, then starts the make that does
+# the work: only there is pkg-config asked.
+
+NEEDS         = cc pkg-config $(foreach p,$(PKGS),$(if \
+	$($(call knob,$(p)_libs)),,$(p)))
+NEEDS_demo    = $(NEEDS) jansson
+NEEDS_check   = $(NEEDS) jansson check c++ mandoc
+NEEDS_mutants = $(NEEDS) patch
+NEEDS_headers = $(NEEDS) c++
+NEEDS_style   = clang-format
+NEEDS_analyze = $(NEEDS) clang-tidy cppcheck jansson check
+NEEDS_man     = mandoc
+FRONT = demo check torture mutants bench coverage headers style analyze man
+
+DEPS  = CC='$(CC)' CXX='$(CXX)' PKG_CONFIG='$(PKG_CONFIG)' \
+	sh $(TOP)/tests/bin/deps.sh
+JOBS  = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
+
 need:
-	@command -v $(firstword $(CC)) >/dev/null || { \
-		echo 'make: no C compiler: run make deps' >&2; exit 1; }
+	@$(DEPS) tell $(NEEDS)
 
-# ---- the rest -----------------------------------------------------------
+deps:
+	@$(DEPS) install $(sort $(foreach f,$(FRONT),$(NEEDS_$(f))))
+
+$(FRONT):
+	@$(DEPS) install $(or $(NEEDS_$@),$(NEEDS))
+	@$(SELF) $(JOBS) run-$@
+
+# ---- tests --------------------------------------------------------------
+#
+# Each tests/unit/test_*.c is a program, tests/contract together another;
+# tests/common and tests/memory go into each.  Every example is a test of
+# itself.  tests/meta holds scripts that look at the tree and at the
+# libraries; what they say does not depend on a sanitizer.
+
+UNIT     := $(patsubst %.c,$(B)/%,$(call srcs,tests/unit/test_*.c))
+CONTRACT := $(if $(call srcs,tests/contract/*.c),$(B)/tests/contract/contract)
+EXAMPLES := $(patsubst %.c,$(B)/%,$(call srcs,examples/*.c))
+META     := $(addprefix $(S),$(call srcs,tests/meta/*.sh))
+DEMO     := $(if $(call srcs,examples/demo/*.c),$(B)/examples/demo/demo)
+BENCHER  := $(B)/tests/bench/bench
+TORTURE  := $(B)/fail/torture
+TESTS    := $(UNIT) $(CONTRACT) $(EXAMPLES) \
+	$(if $(SANITIZE)$(COVERAGE),$(filter %/demo.sh,$(META)),$(META))
+
+$(B)/tests/%.o: ALSO = -I$(S)tests -I$(S)lib/core $(call pkg,cflags,check)
+$(B)/fail/%.o: ALSO = -I$(S)tests
+$(B)/examples/demo/%.o: ALSO = $(call pkg,cflags,jansson)
+
+$(UNIT): %: %.o
+$(CONTRACT): $(call objs,tests/contract/*.c)
+$(UNIT) $(CONTRACT): $(call objs,tests/common/*.c) \
+		$(call objs,tests/memory/*.c) $(ARCHIVES) $(B)/stamp.link
+	$(call say,LD)$(program) $(call pkg,libs,check)
+
+$(EXAMPLES): %: %.o $(ARCHIVES) $(B)/stamp.link
+	$(call say,LD)$(program)
+
+$(DEMO): $(call objs,examples/demo/*.c) $(ARCHIVES) $(B)/stamp.link
+	$(call say,LD)$(program) $(call pkg,libs,jansson)
+
+$(BENCHER): $(call objs,tests/bench/*.c) $(ARCHIVES) $(B)/stamp.link
+	$(call say,LD)$(program) -lm
+
+$(TORTURE): $(patsubst %.c,$(B)/fail/%.o,$(SRCS) \
+		$(call srcs,tests/torture/*.c)) $(B)/stamp.link
+	$(call say,LD)$(program) -lm
+
+# What the scripts find in their environment.
+ENVIRONMENT = unset MAKEFLAGS MFLAGS MAKELEVEL; \
+	export TOP=$(TOP) BUILD=$(abspath $(B)) PARTS='$(PARTS)' \
+	CC='$(CC)' CXX='$(CXX)' MAKE='$(MAKE)' PKG_CONFIG='$(PKG_CONFIG)' \
+	PKG_CFLAGS='$(PKG_CFLAGS)' PKG_LIBS='$(PKG_LIBS)' \
+	KILLS='$(KILLS)' $(if $(SANITIZE),CK_TIMEOUT_MULTIPLIER=10 \
+	FIXED_MAPS=$(findstring thread,$(SANITIZE)));
+
+run-check: all $(UNIT) $(CONTRACT) $(EXAMPLES) $(DEMO)
+	@$(ENVIRONMENT) sh $(TOP)/tests/run $(TESTS)
+
+run-demo: $(DEMO)
+	@$(DEMO) $(S)examples/orders.jsonl
+
+run-torture: $(TORTURE)
+	@$(ENVIRONMENT) sh $(TOP)/tests/torture/run.sh
+
+run-mutants:
+	@$(ENVIRONMENT) sh $(TOP)/tests/torture/mutants.sh
+
+run-bench: $(BENCHER)
+	@$(BENCHER) $(BENCH)
+
+run-coverage:
+	@$(SELF) COVERAGE=1 run-check
+	@sh $(TOP)/tests/bin/coverage.sh $(O)/coverage
+
+run-headers run-man:
+	@$(ENVIRONMENT) sh $(TOP)/tests/meta/$(@:run-%=%).sh
+
+run-style:
+	@$(ENVIRONMENT) sh $(TOP)/tests/bin/style.sh
+
+run-analyze: $(INCS)
+	@$(ENVIRONMENT) sh $(TOP)/tests/bin/analyze.sh \
+		$(NEEDED) $(CPPFLAGS) $(PKG_CFLAGS) -I$(S)tests
+
+# ---- installing ---------------------------------------------------------
+
+# Pages, and for each further name in a page's NAME a link to it.
+$(B)/man.done: $(wildcard $(TOP)/man/*.[0-9]) $(S)tests/bin/manpages.sh
+	@mkdir -p $(@D)
+	$(call say,MAN)sh $(TOP)/tests/bin/manpages.sh $(B)/man \
+		$(filter-out %.sh,$^)
+	@touch $@
+
+PAGES  = $(patsubst $(B)/man/%,%,$(shell find $(B)/man -type f))
+INTO   = $(INSTALL) -d $(DESTDIR)$(1) && $(INSTALL) -m
+LIBDIR = $(DESTDIR)$(libdir)
+
+install: all $(B)/man.done
+	$(call INTO,$(includedir)/outbox) 644 $(HEADERS) \
+		$(DESTDIR)$(includedir)/outbox
+	$(call INTO,$(libdir)) 644 $(ARCHIVES) $(LIBDIR)
+	$(INSTALL) -m 755 $(SOS:%=%.$(VERSION)) $(LIBDIR)
+	$(Q)cd $(LIBDIR) && for part in $(PARTS); do \
+		ln -sf lib$$part.so.$(VERSION) lib$$part.so.$(SONAME); \
+		ln -sf lib$$part.so.$(SONAME) lib$$part.so; done
+	$(call INTO,$(pkgconfigdir)) 644 $(PCS) $(DESTDIR)$(pkgconfigdir)
+	$(Q)for page in $(PAGES); do $(INSTALL) -d \
+		$(DESTDIR)$(mandir)/$${page%/*} && $(INSTALL) -m 644 \
+		$(B)/man/$$page $(DESTDIR)$(mandir)/$$page || exit; done
+
+uninstall: $(B)/man.done
+	rm -f $(HEADERS:$(S)include/%=$(DESTDIR)$(includedir)/%)
+	rm -f $(PARTS:%=$(LIBDIR)/lib%.a) $(PARTS:%=$(LIBDIR)/lib%.so) \
+		$(PARTS:%=$(LIBDIR)/lib%.so.$(SONAME)) \
+		$(PARTS:%=$(LIBDIR)/lib%.so.$(VERSION))
+	rm -f $(PARTS:%=$(DESTDIR)$(pkgconfigdir)/%.pc)
+	$(Q)rm -f $(PAGES:%=$(DESTDIR)$(mandir)/%)
+	$(Q)rmdir $(DESTDIR)$(includedir)/outbox 2>/dev/null || true
+
+AMALGAM       = $(B)/amalgamation
+AMALGAM_PARTS = outbox $(STORES:%=outbox-%)
+
+amalgamation: $(INCS)
+	$(Q)sh $(TOP)/lib/amalgamate.sh $(TOP) $(B)/gen $(AMALGAM) \
+		"$(foreach p,$(AMALGAM_PARTS),$(filter-out \
+		store.h,$($(p)_HEADERS)))" \
+		"$(foreach p,$(AMALGAM_PARTS),$($(p)_SRCS))"
+	@echo $(AMALGAM)/outbox.c $(AMALGAM)/outbox.h
 
 help:
 	@sed -n '2,/^$$/s/^# \{0,1\}//p' $(TOP)/Makefile
@@ -248,7 +405,9 @@ help:
 clean:
 	rm -rf $(O)
 
--include $(LIB_OBJS:.o=.d)
+-include $(wildcard $(B)/*/*.d $(B)/*/*/*.d $(B)/*/*/*/*.d)
+FORCE:
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all need help clean FORCE
+.PHONY: all need deps help clean install uninstall amalgamation FORCE \
+	$(FRONT) $(FRONT:%=run-%)
