@@ -141,7 +141,7 @@ static void single_events(const char *synchronous, int turn, int rounds)
         { .run = run_publish }, { .run = run_publish_commit },
     };
 
-    compete(side, 4, turn, rounds, 5, synchronous);
+    compete(side, 4, turn, rounds, 8, synchronous);
     bench_title(bench_text("publish, synchronous=%s, one event", synchronous));
     bench_rate_row("no outbox", "tx/s", &side[0], &side[1], rounds, 0);
     bench_rate_row("INSERT by hand", "tx/s", &side[1], &side[1], rounds, 0);
@@ -154,7 +154,7 @@ static void many_events(const char *synchronous, int turn, int rounds)
 {
     bench_side side[] = { { .run = run_batch_by_hand }, { .run = run_batch } };
 
-    compete(side, 2, turn, rounds, 5, synchronous);
+    compete(side, 2, turn, rounds, 4, synchronous);
     bench_title(bench_text("publish, synchronous=%s, %d events", synchronous,
                            BATCH));
     bench_rate_row("INSERT by hand", "events/s", &side[0], &side[0], rounds,
@@ -165,11 +165,11 @@ static void many_events(const char *synchronous, int turn, int rounds)
 
 void bench_publish(void)
 {
-    int rounds = bench_quick ? 5 : 9;
-    int scale = bench_quick ? 4 : 1;
+    int rounds = bench_quick ? 5 : 15;
+    int scale = bench_quick ? 2 : 1;
 
-    single_events("FULL", 400 / scale, rounds);
-    single_events("NORMAL", 2400 / scale, rounds);
-    many_events("FULL", 80 / scale, rounds);
-    many_events("NORMAL", 80 / scale, rounds);
+    single_events("FULL", 100 / scale, rounds);
+    single_events("NORMAL", 600 / scale, rounds);
+    many_events("FULL", 50 / scale, rounds);
+    many_events("NORMAL", 50 / scale, rounds);
 }

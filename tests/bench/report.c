@@ -100,7 +100,7 @@ void bench_head(void)
            bench_quick ? "; quick: rough figures" : "");
     if (!strcmp(bench_place_kind(), "tmpfs"))
         puts("A file system in memory: set BENCH_DIR to a real disk.");
-    printf("\n%-32s %14s  %-16s  %-8s\n", "", "median", "ratio (range)",
+    printf("\n%-30s %16s  %-16s  %s\n", "", "median", "ratio (range)",
            "goal");
     fflush(stdout);
 }
@@ -110,16 +110,28 @@ void bench_title(const char *title)
     printf("%s\n", title);
 }
 
+/* Without the blanks that an empty last column leaves. */
+static void put_line(char *line)
+{
+    size_t len = strlen(line);
+
+    while (len > 0 && line[len - 1] == ' ')
+        line[--len] = '\0';
+    puts(line);
+    fflush(stdout);
+}
+
 void bench_row(const char *what, const char *figure, const char *ratio,
                const char *goal, enum bench_result result)
 {
     static const char *const verdict[] = { "", "ok", "MISS" };
+    char line[160];
 
     goals += result != BENCH_INFO;
     misses += result == BENCH_MISS;
-    printf("  %-30s %14s  %-16s  %-8s %s\n", what, figure, ratio, goal,
-           verdict[result]);
-    fflush(stdout);
+    snprintf(line, sizeof line, "  %-28s %16s  %-16s  %-8s %s", what, figure,
+             ratio, goal, verdict[result]);
+    put_line(line);
 }
 
 void bench_rate_row(const char *what, const char *unit, const bench_side *side,

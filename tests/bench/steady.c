@@ -159,7 +159,7 @@ static void report_backlog(const scene *s, double rate)
 {
     int kept_up = s->backlog_max < rate && s->catch_up < 1;
 
-    bench_row("  backlog at most, at the end",
+    bench_row("  backlog: most, at the end",
               bench_text("%.0f, %.0f", s->backlog_max, s->backlog_end),
               bench_text("gone in %s", bench_time(s->catch_up)), "< 1 s",
               kept_up ? BENCH_OK : BENCH_MISS);
