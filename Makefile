@@ -259,7 +259,7 @@ NEEDS_check   = $(NEEDS) jansson check c++ mandoc
 NEEDS_mutants = $(NEEDS) patch
 NEEDS_headers = $(NEEDS) c++
 NEEDS_style   = clang-format
-NEEDS_analyze = $(NEEDS) clang-tidy cppcheck jansson check
+NEEDS_analyze = $(NEEDS) jansson clang-tidy cppcheck
 NEEDS_man     = mandoc
 FRONT = demo check torture mutants bench coverage headers style analyze man
 
@@ -350,9 +350,10 @@ run-headers run-man:
 run-style:
 	@$(ENVIRONMENT) sh $(TOP)/tests/bin/style.sh
 
-run-analyze: $(INCS)
-	@$(ENVIRONMENT) sh $(TOP)/tests/bin/analyze.sh \
-		$(NEEDED) $(CPPFLAGS) $(PKG_CFLAGS) -I$(S)tests
+run-analyze: amalgamation
+	@$(ENVIRONMENT) sh $(TOP)/tests/bin/analyze.sh $(abspath $(AMALGAM)) \
+		-std=c11 -D_POSIX_C_SOURCE=200809L -I$(TOP)/include \
+		$(CPPFLAGS) $(PKG_CFLAGS) $(call pkg,cflags,jansson)
 
 # ---- installing ---------------------------------------------------------
 
