@@ -1,0 +1,420 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * driver.c - the story: a service, a consumer, and kill -9 for both.
+ *
+ * The driver learns from the consumer's output how far things are, and is
+ * itself no part of them.  Children get a pipe as standard input: should the
+ * driver die, the consumer sees its end and leaves.
+ */
+#include "demo.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+/* PATIENCE_MS without anything new, and the driver gives up. */
+enum { TURN_MS = 10, PATIENCE_MS = 10000, PATHS = 128 };
+
+extern char **environ;                  /* POSIX has it in no header */
+
+struct child {
+    char  name[12];                     /* its role */
+    pid_t pid;                          /* 0: not running */
+    int   status;                       /* as waitpid(2) gave it */
+};
+
+struct driver {
+    char        *self;
+    char         dir[PATHS], orders[PATHS], log[PATHS], socket[PATHS];
+    char         service_db[PATHS], consumer_db[PATHS];
+    struct child service, consumer;
+    int          leash[2];              /* the consumer's standard input */
+    int          news[2];               /* its standard output */
+    long         n_orders;
+    long         ready, applied, delivered;     /* what it told us */
+    int64_t      start_ms, last_news_ms;
+};
+
+static volatile sig_atomic_t interrupted;
+
+static void interrupt(int signal)
+{
+    (void)signal;
+    interrupted = 1;
+}
+
+static int64_t now_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
+}
+
+static void say(const struct driver *d, const char *format, ...)
+{
+    va_list args;
+
+    printf("%6.2f s  ",
+           (double)(now_ms() - d->start_ms) / 1000);
+    va_start(args, format);
+    vprintf(format, args);
+    va_end(args);
+    putchar('\n');
+    fflush(stdout);
+}
+
+static int complain(const char *what)
+{
+    fprintf(stderr, "demo: %s: %s\n", what, strerror(errno));
+    return -1;
+}
+
+/* ---- children -------------------------------------------------------- */
+
+static int spawn(struct driver *d, struct child *c, char *const argv[],
+                 int in, int out)
+{
+    posix_spawn_file_actions_t files;
+    int error;
+
+    posix_spawn_file_actions_init(&files);
+    if (in >= 0)
+        posix_spawn_file_actions_adddup2(&files, in, STDIN_FILENO);
+    else
+        posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null",
+                                         O_RDONLY, 0);
+    if (out >= 0)
+        posix_spawn_file_actions_adddup2(&files, out, STDOUT_FILENO);
+    posix_spawn_file_actions_addopen(&files, STDERR_FILENO, d->log,
+                                     O_WRONLY | O_CREAT | O_APPEND, 0600);
+    error = posix_spawnp(&c->pid, d->self, &files, NULL, argv, environ);
+    posix_spawn_file_actions_destroy(&files);
+    if (error == 0)
+        return 0;
+    c->pid = 0;
+    errno = error;
+    return complain(d->self);
+}
+
+static int start_consumer(struct driver *d)
+{
+    struct child *c = &d->consumer;
+    char *argv[] = {d->self, c->name, d->consumer_db, d->socket, NULL};
+
+    return spawn(d, c, argv, d->leash[0], d->news[1]);
+}
+
+static int start_service(struct driver *d)
+{
+    struct child *c = &d->service;
+    char *argv[] = {d->self,   c->name,   d->service_db,
+                    d->socket, d->orders, NULL};
+
+    return spawn(d, c, argv, -1, -1);
+}
+
+/* SIGKILL cannot be caught, so the wait is short. */
+static void kill_child(struct child *c)
+{
+    if (c->pid == 0)
+        return;
+    kill(c->pid, SIGKILL);
+    while (waitpid(c->pid, &c->status, 0) < 0 && errno == EINTR)
+        ;
+    c->pid = 0;
+}
+
+/* -1: it ended, and not well. */
+static int reap(struct child *c)
+{
+    if (c->pid == 0 || waitpid(c->pid, &c->status, WNOHANG) != c->pid)
+        return 0;
+    c->pid = 0;
+    if (WIFEXITED(c->status) && WEXITSTATUS(c->status) == 0)
+        return 0;
+    fprintf(stderr, "demo: the %s failed, status %#x\n", c->name,
+            (unsigned)c->status);
+    return -1;
+}
+
+/* ---- waiting --------------------------------------------------------- */
+
+static void hear(struct driver *d)
+{
+    char news[4096];
+    ssize_t i, n = read(d->news[0], news, sizeof news);
+
+    for (i = 0; i < n; i++) {
+        d->ready += news[i] == CONSUMER_READY;
+        d->applied += news[i] == CONSUMER_APPLIED;
+        d->delivered += news[i] != CONSUMER_READY;
+    }
+    if (n > 0)
+        d->last_news_ms = now_ms();
+}
+
+/* Wait a moment for something to happen; -1: the story cannot go on. */
+static int turn(struct driver *d)
+{
+    struct pollfd news = {.fd = d->news[0], .events = POLLIN};
+
+    if (poll(&news, 1, TURN_MS) == 1)
+        hear(d);
+    if (interrupted) {
+        fputs("demo: interrupted\n", stderr);
+        return -1;
+    }
+    if (now_ms() - d->last_news_ms > PATIENCE_MS) {
+        fprintf(stderr, "demo: nothing new for %d ms\n", PATIENCE_MS);
+        return -1;
+    }
+    return reap(&d->service) < 0 || reap(&d->consumer) < 0 ? -1 : 0;
+}
+
+static int await_count(struct driver *d, const long *count, long at_least)
+{
+    while (*count < at_least)
+        if (turn(d) < 0)
+            return -1;
+    return 0;
+}
+
+static int await_end(struct driver *d, const struct child *c)
+{
+    while (c->pid != 0)
+        if (turn(d) < 0)
+            return -1;
+    return 0;
+}
+
+/* ---- the story ------------------------------------------------------- */
+
+static int call_consumer(struct driver *d, const char *words)
+{
+    if (start_consumer(d) < 0 || await_count(d, &d->ready, d->ready + 1) < 0)
+        return -1;
+    say(d, "consumer %s", words);
+    return 0;
+}
+
+static int tell_files(struct driver *d)
+{
+    struct glance g;
+
+    if (check_glance(d->service_db, d->consumer_db, &g) < 0)
+        return -1;
+    say(d, "  the files: %lld orders shipped, %lld events committed, %lld "
+        "applied", (long long)g.shipped, (long long)g.committed,
+        (long long)g.applied);
+    return 0;
+}
+
+static int kill_service_midway(struct driver *d)
+{
+    if (call_consumer(d, "up: accounts and inbox in consumer.db") < 0 ||
+        start_service(d) < 0)
+        return -1;
+    say(d, "service up: orders and outbox in service.db");
+    if (await_count(d, &d->applied, d->n_orders) < 0)
+        return -1;
+    kill_child(&d->service);
+    say(d, "kill -9 service, while it publishes and delivers");
+    return tell_files(d);
+}
+
+static int kill_consumer_midway(struct driver *d)
+{
+    if (start_service(d) < 0)
+        return -1;
+    say(d, "service up: goes on with orders; the dead relay's lease runs on");
+    if (await_count(d, &d->delivered, d->delivered + 1) < 0)
+        return -1;
+    say(d, "the lease is over: delivery goes on, first with duplicates");
+    if (await_count(d, &d->applied, 2 * d->n_orders) < 0)
+        return -1;
+    kill_child(&d->consumer);
+    say(d, "kill -9 consumer, while it applies events");
+    return tell_files(d);
+}
+
+static int finish(struct driver *d)
+{
+    if (call_consumer(d, "up: the service tries again") < 0 ||
+        await_end(d, &d->service) < 0)
+        return -1;
+    say(d, "service done: orders shipped, outbox drained");
+    close(d->leash[1]);
+    d->leash[1] = -1;
+    return await_end(d, &d->consumer);
+}
+
+static int tell_story(struct driver *d)
+{
+    int faults;
+
+    printf("%ld orders, each placed, paid and shipped in a transaction of its "
+           "own\nwith an event in it: %ld events to deliver, none lost, none "
+           "applied twice\n\n", d->n_orders, 3 * d->n_orders);
+    if (kill_service_midway(d) < 0 || kill_consumer_midway(d) < 0 ||
+        finish(d) < 0)
+        return -1;
+    faults = check_databases(d->service_db, d->consumer_db, d->n_orders);
+    if (faults != 0)
+        return -1;
+    printf("\nall agree: %.1f seconds\n",
+           (double)(now_ms() - d->start_ms) / 1000);
+    return 0;
+}
+
+/* ---- before and after ------------------------------------------------ */
+
+static int make_path(char path[PATHS], const char *dir, const char *name)
+{
+    int n = snprintf(path, PATHS, "%s/%s", dir, name);
+
+    if (n > 0 && n < PATHS)
+        return 0;
+    errno = ENAMETOOLONG;
+    return complain(name);
+}
+
+static int make_directory(struct driver *d)
+{
+    const char *tmp = getenv("TMPDIR");
+
+    if (make_path(d->dir, tmp && tmp[0] ? tmp : "/tmp", "demo-XXXXXX") < 0)
+        return -1;
+    if (mkdtemp(d->dir) == NULL) {
+        complain(d->dir);
+        d->dir[0] = '\0';
+        return -1;
+    }
+    return make_path(d->orders, d->dir, "orders.jsonl") |
+        make_path(d->log, d->dir, "log") |
+        make_path(d->socket, d->dir, "socket") |
+        make_path(d->service_db, d->dir, "service.db") |
+        make_path(d->consumer_db, d->dir, "consumer.db");
+}
+
+/* A copy: the service reads it twice, and standard input can be read once. */
+static int copy_orders(struct driver *d, const char *path)
+{
+    FILE *in = strcmp(path, "-") == 0 ? stdin : fopen(path, "r");
+    FILE *out = in ? fopen(d->orders, "w") : NULL;
+    char *line = NULL;
+    size_t size = 0;
+    int rc = 0;
+
+    if (out == NULL)
+        rc = complain(in ? d->orders : path);
+    while (rc == 0 && getline(&line, &size, in) > 0)
+        if (line[0] != '\n') {
+            d->n_orders++;
+            if (fputs(line, out) < 0)
+                rc = complain(d->orders);
+        }
+    free(line);
+    if (in && in != stdin)
+        fclose(in);
+    if (out && fclose(out) != 0)
+        rc = complain(d->orders);
+    if (rc == 0 && d->n_orders == 0) {
+        fprintf(stderr, "demo: %s: no orders\n", path);
+        rc = -1;
+    }
+    return rc;
+}
+
+static int make_pipes(struct driver *d)
+{
+    int i;
+
+    if (pipe(d->leash) < 0 || pipe(d->news) < 0)
+        return complain("pipe");
+    for (i = 0; i < 2; i++)             /* or children would hold them open */
+        if (fcntl(d->leash[i], F_SETFD, FD_CLOEXEC) < 0 ||
+            fcntl(d->news[i], F_SETFD, FD_CLOEXEC) < 0)
+            return complain("pipe");
+    return 0;
+}
+
+static void catch_signals(void)
+{
+    struct sigaction catch = {.sa_handler = interrupt};
+
+    sigemptyset(&catch.sa_mask);
+    sigaction(SIGINT, &catch, NULL);
+    sigaction(SIGTERM, &catch, NULL);
+    sigaction(SIGHUP, &catch, NULL);
+}
+
+static void show_log(const struct driver *d)
+{
+    FILE *log = fopen(d->log, "r");
+    char line[256];
+    int n;
+
+    if (log == NULL)
+        return;
+    for (n = 0; n < 20 && fgets(line, sizeof line, log); n++)
+        fputs(line, stderr);
+    fclose(log);
+}
+
+static void remove_directory(const char *path)
+{
+    DIR *dir = opendir(path);
+    struct dirent *entry;
+
+    if (dir == NULL)
+        return;
+    while ((entry = readdir(dir)) != NULL)
+        unlinkat(dirfd(dir), entry->d_name, 0);     /* not . and .. */
+    closedir(dir);
+    rmdir(path);
+}
+
+int driver_main(char *self, const char *orders, int keep)
+{
+    struct driver d = {
+        .self = self,
+        .service.name = "service",
+        .consumer.name = "consumer",
+        .leash = {-1, -1},
+        .news = {-1, -1},
+        .start_ms = now_ms(),
+        .last_news_ms = now_ms(),
+    };
+    int i, rc;
+
+    catch_signals();
+    rc = make_directory(&d);
+    if (rc == 0)
+        rc = copy_orders(&d, orders) < 0 || make_pipes(&d) < 0 ||
+            tell_story(&d) < 0;
+    kill_child(&d.service);
+    kill_child(&d.consumer);
+    if (rc != 0)
+        show_log(&d);
+    for (i = 0; i < 2; i++) {
+        close(d.leash[i]);
+        close(d.news[i]);
+    }
+    if (keep)
+        printf("kept: %s\n", d.dir);
+    else if (d.dir[0] != '\0')
+        remove_directory(d.dir);
+    return rc != 0;
+}
