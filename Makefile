@@ -125,8 +125,8 @@ WARN   = -Wall -Wextra
 ifneq ($(DEVELOPER),)
 WARN  += -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
 	-Wold-style-definition -Wpointer-arith -Wcast-qual -Wwrite-strings \
-	-Wundef -Wvla -Wformat=2 -Wredundant-decls -Wnested-externs \
-	-Wdouble-promotion -Wimplicit-fallthrough
+	-Wundef -Wvla -Wformat=2 -Wno-format-nonliteral \
+	-Wredundant-decls -Wnested-externs -Wdouble-promotion
 endif
 ifneq ($(SANITIZE),)
 SPECIAL = -fsanitize=$(SANITIZE) -fno-sanitize-recover=all \

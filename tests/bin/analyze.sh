@@ -26,7 +26,13 @@ tidy()
     status=1
 }
 
-tidy "$amalgamation/outbox.c" "$@" -I"$amalgamation"
+# What fails returns outbox_error_set(), which returns its second argument;
+# clang-tidy does not look into a function that takes "...", so it is told.
+sed '/^\/\* ==== lib\/base\/hash.c/i\
+#define outbox_error_set(err, code, ...) \\\
+    (outbox_error_set(err, code, __VA_ARGS__), (code))
+' "$amalgamation/outbox.c" >"$amalgamation/analyzed.c"
+tidy "$amalgamation/analyzed.c" "$@" -I"$amalgamation"
 for file in $(find examples -name '*.c' | sort); do
     tidy "$file" "$@"
 done

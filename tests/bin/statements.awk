@@ -68,12 +68,14 @@ function show(text,    body, end) {
     line = substr(line, RLENGTH + 1)
     gsub(/ +/, " ", line)
     held = held == "" ? line : held " " line
-    if (held ~ /^#/ ? held ~ /\\$/ : held !~ /[;{}:]$/ || held ~ /= ?\{$/)
+    if (held ~ /^#/ ? held ~ /\\$/ : held !~ /[;{}:]$/)
+        next
+    if (held ~ /^[^#].*= ?\{/ && held !~ /;$/)
         next
     if (held ~ /^(typedef )?enum [^{}]*\{[^{}]*$/)
         next
     gsub(/\{ /, "{", held)
-    gsub(/ \}/, "}", held)
+    gsub(/,? *\}/, "}", held)
     gsub(/\( /, "(", held)
     gsub(/" "/, "", held)
     show(held)
