@@ -157,7 +157,7 @@ int main(int argc, char **argv)
         outbox_migrate(l.ob, &l.err) || make_relay(&l, path);
     if (!bad) {
         sqlite3_commit_hook(l.db, ring, &l);
-        bad = loop_run(&l);
+        bad = loop_run(&l) || outbox_relay_stop(l.relay, 5000, &l.err);
     }
     if (bad)
         fprintf(stderr, "%s\n", l.err.code ? l.err.text

@@ -5,6 +5,7 @@
  */
 #define _POSIX_C_SOURCE 200809L
 #include <outbox/sqlite.h>
+#include <semaphore.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,10 +14,11 @@
 static outbox_verdict deliver(void *ctx, const outbox_event *ev,
                               outbox_token token, outbox_error *why)
 {
-    (void)ctx, (void)token, (void)why;
+    (void)token, (void)why;
     printf("%s of %s: %.*s\n", ev->type, ev->key, (int)ev->payload_len,
            (const char *)ev->payload);
-    return OUTBOX_ACK;                  /* anything else: it comes again */
+    sem_post(ctx);
+    return OUTBOX_ACK;                  /* after OUTBOX_RETRY it comes again */
 }
 
 static int sql(sqlite3 *db, const char *text)
@@ -28,7 +30,9 @@ int main(int argc, char **argv)
 {
     char mine[] = "/tmp/quickstart-XXXXXX";
     const char *path = argc > 1 ? argv[1] : mine;
-    outbox_transport to = {.size = sizeof to, .send = deliver};
+    sem_t delivered;
+    outbox_transport to = {.size = sizeof to, .ctx = &delivered,
+                           .send = deliver};
     outbox_event ev = {.size = sizeof ev, .topic = "orders",
                        .type = "order.placed", .key = "c-7",
                        .payload = "{\"item\":\"tea\"}", .payload_len = 14};
@@ -38,6 +42,7 @@ int main(int argc, char **argv)
     sqlite3 *db = NULL;
 
     int bad = (path == mine && close(mkstemp(mine))) ||
+        sem_init(&delivered, 0, 0) ||
         sqlite3_open(path, &db) || sqlite3_busy_timeout(db, 5000) ||
         sql(db, "PRAGMA journal_mode = WAL") ||
         sql(db, "CREATE TABLE IF NOT EXISTS orders (customer, item)") ||
@@ -50,7 +55,8 @@ int main(int argc, char **argv)
         sql(db, "INSERT INTO orders VALUES ('c-7', 'tea')") ||
         outbox_publish(ob, &ev, &err) ||
         sql(db, "COMMIT") ||
-        outbox_relay_stop(relay, 5000, &err);   /* after the last delivery */
+        sem_wait(&delivered) ||
+        outbox_relay_stop(relay, 5000, &err);
 
     if (bad)
         fprintf(stderr, "%s\n", err.code ? err.text : sqlite3_errmsg(db));

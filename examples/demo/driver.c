@@ -3,8 +3,8 @@
  * driver.c - the story: a service, a consumer, and kill -9 for both.
  *
  * The driver learns from the consumer's output how far things are, and is
- * itself no part of them.  Children get a pipe as standard input: should the
- * driver die, the consumer sees its end and leaves.
+ * itself no part of them.  The standard input of each child is a leash: at its
+ * end they stop in good order, also when it is the driver that died.
  */
 #include "demo.h"
 
@@ -31,7 +31,7 @@ extern char **environ;                  /* POSIX has it in no header */
 struct child {
     char  name[12];                     /* its role */
     pid_t pid;                          /* 0: not running */
-    int   status;                       /* as waitpid(2) gave it */
+    int   leash;                        /* writing end of its stdin, or -1 */
 };
 
 struct driver {
@@ -39,8 +39,7 @@ struct driver {
     char         dir[PATHS], orders[PATHS], log[PATHS], socket[PATHS];
     char         service_db[PATHS], consumer_db[PATHS];
     struct child service, consumer;
-    int          leash[2];              /* the consumer's standard input */
-    int          news[2];               /* its standard output */
+    int          news[2];               /* the consumer's standard output */
     long         n_orders;
     long         ready, applied, delivered;     /* what it told us */
     int64_t      start_ms, last_news_ms;
@@ -83,24 +82,31 @@ static int complain(const char *what)
 
 /* ---- children -------------------------------------------------------- */
 
-static int spawn(struct driver *d, struct child *c, char *const argv[],
-                 int in, int out)
+/* Both ends closed in children, or one would hold the other's leash. */
+static int make_pipe(int fds[2])
+{
+    if (pipe(fds) == 0 && fcntl(fds[0], F_SETFD, FD_CLOEXEC) == 0 &&
+        fcntl(fds[1], F_SETFD, FD_CLOEXEC) == 0)
+        return 0;
+    return complain("pipe");
+}
+
+static int spawn(struct driver *d, struct child *c, char *const argv[])
 {
     posix_spawn_file_actions_t files;
-    int error;
+    int stdin_pipe[2], error;
 
+    if (make_pipe(stdin_pipe) < 0)
+        return -1;
     posix_spawn_file_actions_init(&files);
-    if (in >= 0)
-        posix_spawn_file_actions_adddup2(&files, in, STDIN_FILENO);
-    else
-        posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null",
-                                         O_RDONLY, 0);
-    if (out >= 0)
-        posix_spawn_file_actions_adddup2(&files, out, STDOUT_FILENO);
+    posix_spawn_file_actions_adddup2(&files, stdin_pipe[0], STDIN_FILENO);
+    posix_spawn_file_actions_adddup2(&files, d->news[1], STDOUT_FILENO);
     posix_spawn_file_actions_addopen(&files, STDERR_FILENO, d->log,
                                      O_WRONLY | O_CREAT | O_APPEND, 0600);
     error = posix_spawnp(&c->pid, d->self, &files, NULL, argv, environ);
     posix_spawn_file_actions_destroy(&files);
+    close(stdin_pipe[0]);
+    c->leash = stdin_pipe[1];
     if (error == 0)
         return 0;
     c->pid = 0;
@@ -113,7 +119,7 @@ static int start_consumer(struct driver *d)
     struct child *c = &d->consumer;
     char *argv[] = {d->self, c->name, d->consumer_db, d->socket, NULL};
 
-    return spawn(d, c, argv, d->leash[0], d->news[1]);
+    return spawn(d, c, argv);
 }
 
 static int start_service(struct driver *d)
@@ -122,16 +128,24 @@ static int start_service(struct driver *d)
     char *argv[] = {d->self,   c->name,   d->service_db,
                     d->socket, d->orders, NULL};
 
-    return spawn(d, c, argv, -1, -1);
+    return spawn(d, c, argv);
+}
+
+static void let_go(struct child *c)
+{
+    if (c->leash >= 0)
+        close(c->leash);
+    c->leash = -1;
 }
 
 /* SIGKILL cannot be caught, so the wait is short. */
 static void kill_child(struct child *c)
 {
+    let_go(c);
     if (c->pid == 0)
         return;
     kill(c->pid, SIGKILL);
-    while (waitpid(c->pid, &c->status, 0) < 0 && errno == EINTR)
+    while (waitpid(c->pid, NULL, 0) < 0 && errno == EINTR)
         ;
     c->pid = 0;
 }
@@ -139,13 +153,15 @@ static void kill_child(struct child *c)
 /* -1: it ended, and not well. */
 static int reap(struct child *c)
 {
-    if (c->pid == 0 || waitpid(c->pid, &c->status, WNOHANG) != c->pid)
+    int status;
+
+    if (c->pid == 0 || waitpid(c->pid, &status, WNOHANG) != c->pid)
         return 0;
     c->pid = 0;
-    if (WIFEXITED(c->status) && WEXITSTATUS(c->status) == 0)
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
         return 0;
     fprintf(stderr, "demo: the %s failed, status %#x\n", c->name,
-            (unsigned)c->status);
+            (unsigned)status);
     return -1;
 }
 
@@ -191,8 +207,19 @@ static int await_count(struct driver *d, const long *count, long at_least)
     return 0;
 }
 
-static int await_end(struct driver *d, const struct child *c)
+static int await_effects(struct driver *d, long n)
 {
+    struct glance g = {0};
+
+    while (g.applied < n)
+        if (turn(d) < 0 || check_glance(d->service_db, d->consumer_db, &g) < 0)
+            return -1;
+    return 0;
+}
+
+static int stop(struct driver *d, struct child *c)
+{
+    let_go(c);
     while (c->pid != 0)
         if (turn(d) < 0)
             return -1;
@@ -251,13 +278,11 @@ static int kill_consumer_midway(struct driver *d)
 
 static int finish(struct driver *d)
 {
-    if (call_consumer(d, "up: the service tries again") < 0 ||
-        await_end(d, &d->service) < 0)
+    if (call_consumer(d, "up: the service tries again by itself") < 0 ||
+        await_effects(d, 3 * d->n_orders) < 0)
         return -1;
-    say(d, "service done: orders shipped, outbox drained");
-    close(d->leash[1]);
-    d->leash[1] = -1;
-    return await_end(d, &d->consumer);
+    say(d, "everything is delivered: both may stop");
+    return stop(d, &d->service) < 0 || stop(d, &d->consumer) < 0 ? -1 : 0;
 }
 
 static int tell_story(struct driver *d)
@@ -337,19 +362,6 @@ static int copy_orders(struct driver *d, const char *path)
     return rc;
 }
 
-static int make_pipes(struct driver *d)
-{
-    int i;
-
-    if (pipe(d->leash) < 0 || pipe(d->news) < 0)
-        return complain("pipe");
-    for (i = 0; i < 2; i++)             /* or children would hold them open */
-        if (fcntl(d->leash[i], F_SETFD, FD_CLOEXEC) < 0 ||
-            fcntl(d->news[i], F_SETFD, FD_CLOEXEC) < 0)
-            return complain("pipe");
-    return 0;
-}
-
 static void catch_signals(void)
 {
     struct sigaction catch = {.sa_handler = interrupt};
@@ -390,28 +402,25 @@ int driver_main(char *self, const char *orders, int keep)
 {
     struct driver d = {
         .self = self,
-        .service.name = "service",
-        .consumer.name = "consumer",
-        .leash = {-1, -1},
+        .service = {.name = "service", .leash = -1},
+        .consumer = {.name = "consumer", .leash = -1},
         .news = {-1, -1},
         .start_ms = now_ms(),
         .last_news_ms = now_ms(),
     };
-    int i, rc;
+    int rc;
 
     catch_signals();
     rc = make_directory(&d);
     if (rc == 0)
-        rc = copy_orders(&d, orders) < 0 || make_pipes(&d) < 0 ||
+        rc = copy_orders(&d, orders) < 0 || make_pipe(d.news) < 0 ||
             tell_story(&d) < 0;
     kill_child(&d.service);
     kill_child(&d.consumer);
     if (rc != 0)
         show_log(&d);
-    for (i = 0; i < 2; i++) {
-        close(d.leash[i]);
-        close(d.news[i]);
-    }
+    close(d.news[0]);
+    close(d.news[1]);
     if (keep)
         printf("kept: %s\n", d.dir);
     else if (d.dir[0] != '\0')

@@ -9,9 +9,9 @@
 
 static int usage(void)
 {
-    fputs("usage: demo [--keep] ORDERS       the whole story; - reads stdin\n"
-          "       demo consumer DB SOCKET     until its standard input ends\n"
-          "       demo service DB SOCKET ORDERS\n",
+    fputs("usage: demo [--keep] ORDERS      the whole story; -: from stdin\n"
+          "   or: demo service DB SOCKET ORDERS\n"
+          "   or: demo consumer DB SOCKET   both until their stdin ends\n",
           stderr);
     return 2;
 }

@@ -16,10 +16,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum {
     LEASE_MS = 1000,        /* so long the work of a killed relay waits */
-    DRAIN_MS = 30000
+    STOP_MS = 5000
 };
 
 static const char tables[] =
@@ -122,7 +123,7 @@ out:
 
 static int handle_orders(struct service *s, const char *path)
 {
-    FILE *in = strcmp(path, "-") == 0 ? stdin : fopen(path, "r");
+    FILE *in = fopen(path, "r");
     char *line = NULL;
     size_t size = 0;
     long n;
@@ -138,12 +139,23 @@ static int handle_orders(struct service *s, const char *path)
     if (rc < 0)
         fprintf(stderr, "%s:%ld: ", path, n - 1);
     free(line);
-    if (in != stdin)
-        fclose(in);
+    fclose(in);
     return rc;
 }
 
 /* ---- the process ----------------------------------------------------- */
+
+/* The relay delivers meanwhile.  The driver holds the other end of standard
+ * input, a person at a terminal says Ctrl-D. */
+static void await_end_of_input(void)
+{
+    char ignored[64];
+    ssize_t n;
+
+    do
+        n = read(STDIN_FILENO, ignored, sizeof ignored);
+    while (n > 0 || (n < 0 && errno == EINTR));
+}
 
 static void log_line(void *arg, int level, const char *line)
 {
@@ -182,9 +194,12 @@ static int start(struct service *s, const char *path, const char *socket)
 int service_main(const char *db, const char *socket, const char *orders)
 {
     struct service s = {0};
-    int bad = start(&s, db, socket) < 0 || handle_orders(&s, orders) < 0 ||
-        outbox_relay_stop(s.relay, DRAIN_MS, &s.err) < 0;
+    int bad = start(&s, db, socket) < 0 || handle_orders(&s, orders) < 0;
 
+    if (!bad) {
+        await_end_of_input();
+        bad = outbox_relay_stop(s.relay, STOP_MS, &s.err) < 0;
+    }
     if (bad)
         fprintf(stderr, "service: %s\n", s.err.text);
     outbox_relay_free(s.relay);
