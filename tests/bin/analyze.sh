@@ -37,8 +37,10 @@ for file in $(find examples -name '*.c' | sort); do
     tidy "$file" "$@"
 done
 
-# POSIX says that NULL is a pointer, so it may end a list of arguments.
+# POSIX says that NULL is a pointer, so it may end a list of arguments; what is
+# not initialised clang-tidy finds with fewer false alarms.
 ${CPPCHECK:-cppcheck} --quiet --std=c11 --error-exitcode=1 --inline-suppr \
     --enable=warning,performance,portability --suppress=varFuncNullUB \
+    --suppress=uninitvar \
     -Iinclude -Ilib/base -Ilib/core -Itests lib examples || status=1
 exit $status
