@@ -76,8 +76,10 @@ typedef struct outbox_lane {
 } outbox_lane;
 
 typedef struct outbox_beat {            /* one relay of a subscription */
-    uint8_t id[16];
-    int64_t beat;
+    uint8_t  id[16];
+    int64_t  beat;
+    uint32_t want;              /* lanes it would take at most */
+    uint32_t reserved;
 } outbox_beat;
 
 enum outbox_change_kind {
@@ -96,6 +98,7 @@ typedef struct outbox_change {
 typedef struct outbox_counts {          /* of one subscription */
     int64_t parked, dead;
     int64_t behind;             /* rows in the log past the last lane's cursor */
+    int64_t oldest_ms;          /* the first of them was published; 0: none */
 } outbox_counts;
 
 typedef struct outbox_store     outbox_store;
@@ -141,10 +144,11 @@ struct outbox_store_ops {
      * its lanes if they are missing. */
     int (*attach)(outbox_store *st, outbox_subscription *sub,
                   outbox_error *err);
-    /* Count relay me's beat up by one, then report every lane (cursor
-     * unset) and up to max relays of this subscription, me among them;
+    /* Count relay me's beat up by one and note what it wants (want < 0: only
+     * look, write nothing), then report every lane (cursor unset) and at
+     * most max relays of this subscription in the order of their ids;
      * returns the number of relays. */
-    int (*beat)(outbox_store *st, int64_t sub, const uint8_t me[16],
+    int (*beat)(outbox_store *st, int64_t sub, const uint8_t me[16], int want,
                 outbox_lane *lanes, uint32_t n_lanes, outbox_beat *relays,
                 int max, outbox_error *err);
     /* Take each lane whose token, and whose owner's beat, are still those
@@ -153,11 +157,12 @@ struct outbox_store_ops {
                    outbox_lane *lanes, uint32_t n, outbox_error *err);
     /* Give to the sink, in order, the rows that follow each lane's cursor,
      * looking at limit rows at most; move the cursors past what was looked
-     * at and taken.  Rows of other lanes may be given too: the sink takes and
-     * ignores them.  Returns the number of rows looked at; less than limit:
-     * the end was reached, unless the sink stopped it.  When it returns, what
-     * it gave is durable, and no transaction is open.  ESTALE: an anchor is
-     * not where it was. */
+     * at and taken.  The sink takes and ignores rows of other lanes, and rows
+     * that do not follow their lane's cursor, so these may be given too.
+     * chain and lane need not be set.  Returns the number of rows given; less
+     * than limit: the end was reached, unless the sink stopped it.  When it
+     * returns, what it gave is durable, and no transaction is open.  ESTALE:
+     * an anchor is not where it was. */
     int (*read)(outbox_store *st, int64_t sub, outbox_lane *lanes,
                 uint32_t n, int limit, outbox_sink *sink, void *arg,
                 outbox_error *err);

@@ -55,7 +55,7 @@ uint64_t ob_row_chain(const outbox_row *row);
 
 /* ---- wake.c --------------------------------------------------------------- */
 
-enum { OB_WAKE_HINT = 1, OB_WAKE_NOW = 2 };
+enum { OB_WAKE_HINT = 1, OB_WAKE_NOW = 2, OB_WAKE_VERDICT = 4 };
 
 typedef struct ob_waker {
     struct ob_waker *next;
@@ -68,6 +68,8 @@ typedef struct ob_waker {
 int      ob_waker_init(ob_waker *w, uint64_t database, outbox_error *err);
 void     ob_waker_release(ob_waker *w);
 unsigned ob_waker_take(ob_waker *w);            /* the bits, once */
+bool     ob_waker_sleep(ob_waker *w);
+void     ob_waker_awake(ob_waker *w);
 void     ob_waker_signal(ob_waker *w, unsigned bit);    /* signal-safe */
 /* Relays of this process listen between these two. */
 void ob_waker_list(ob_waker *w);

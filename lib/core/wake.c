@@ -80,11 +80,27 @@ void ob_waker_signal(ob_waker *w, unsigned bit)
 
 unsigned ob_waker_take(ob_waker *w)
 {
+    return atomic_exchange(&w->bits, 0);
+}
+
+/* False: there is something to do first. */
+bool ob_waker_sleep(ob_waker *w)
+{
+    atomic_store(&w->asleep, 1);
+    if (atomic_load(&w->bits) == 0)
+        return true;
+    atomic_store(&w->asleep, 0);
+    return false;
+}
+
+/* A byte written after this costs one short sleep, no more. */
+void ob_waker_awake(ob_waker *w)
+{
     char sink[64];
 
+    atomic_store(&w->asleep, 0);
     while (w->fd[0] >= 0 && read(w->fd[0], sink, sizeof sink) > 0)
         continue;
-    return atomic_exchange(&w->bits, 0);
 }
 
 void ob_waker_list(ob_waker *w)

@@ -2,21 +2,23 @@
  *
  * window.c - the events that a relay has read and not yet saved as settled.
  *
- *            add, show
- *               |
- *       +-------+--------+------------------+
- *       v                v                  v
- *     BEHIND ---------> READY <---------- WAITING
- *       |  head of chain  |                 ^
- *       |                 v next_ready      | RETRY, or no verdict in time
- *       |               SENT ---------------+
- *       |                 |  \              |
- *       v  chain blocked  |   \ REJECT      | it fails while others pass
- *     PARKING <-----------|----\------------+
- *       |                 |     v           |
- *       |                 |   BURYING <-----+ too often
- *       | saved           | ACK | saved
- *       +--------------> DONE <-+              (GONE: the lease was lost)
+ *              show                        RETRY, or no verdict in time
+ *               |                         +--------------------------+
+ *       +-------+-------+                 |                          v
+ *       v               v   next_ready    |                       WAITING
+ *     BEHIND -------> READY ----------> SENT                      |     |
+ *       |   head of     ^                 |                       |     |
+ *       |  its chain    +-----------------)---------- when_ms ----+     |
+ *       |                                 | ACK                         |
+ *       | chain blocked                   v             failed while    |
+ *       |                               DONE            others passed   |
+ *       |        saved                    ^                             |
+ *       +----------------> DOOMED --------+                             |
+ *                            ^  REJECT, from SENT                       |
+ *                            +------------------------------------------+
+ *
+ * From every state but DONE a slot becomes GONE when its lease is lost.  An
+ * ACK that comes late finds WAITING or READY, and settles that too.
  *
  * Slots form a ring in the order of reading; the oldest are retired when they
  * are finished, and only then does a lane's cursor pass them.  That is the
@@ -264,7 +266,7 @@ void ob_window_clear(ob_window *w)
     for (uint32_t i = 0; i <= w->mask; i++)
         w->tails[i] = w->places[i] = OB_NONE;
     w->ready = w->judged = (ob_list){ OB_NONE, OB_NONE };
-    w->inflight = w->suspects = w->parking = 0;
+    w->inflight = w->suspects = w->doomed = 0;
 }
 
 void ob_window_free(ob_window *w)
@@ -361,7 +363,7 @@ void ob_window_drop_unshown(ob_window *w)
 static void slot_head_of_chain(ob_window *w, ob_slot *s, bool parks)
 {
     if (parks && s->seq == 0)
-        ob_window_doom(w, s, OB_PARKING);
+        ob_window_doom(w, s, OUTBOX_PARK);
     else
         ob_window_ready(w, s);
 }
@@ -373,7 +375,7 @@ static void chain_parked(ob_window *w, ob_slot *s)
                     : &w->slots[(w->shown - 1) & w->mask];
 
     if (before != NULL && before->seq != 0 && before->chain == s->chain &&
-        before->state < OB_PARKING) {
+        before->state < OB_DOOMED) {
         s->prev = ob_window_index(w, before);
         before->next = ob_window_index(w, s);
     }
@@ -463,6 +465,12 @@ ob_slot *ob_window_next_ready(ob_window *w)
     return NULL;
 }
 
+/* Out of turn: the breaker's probe. */
+void ob_window_send_now(ob_window *w, ob_slot *s)
+{
+    send_on(w, s);
+}
+
 /* Back to the front: the batch was cut short. */
 void ob_window_unsend(ob_window *w, ob_slot *s)
 {
@@ -510,8 +518,8 @@ static void leave_state(ob_window *w, ob_slot *s)
 {
     if (s->state == OB_SENT)
         w->inflight--;
-    if (s->state == OB_PARKING || s->state == OB_BURYING)
-        w->parking--;
+    if (s->state == OB_DOOMED)
+        w->doomed--;
 }
 
 void ob_window_wait(ob_window *w, ob_slot *s, int64_t when_ms)
@@ -528,30 +536,48 @@ void ob_window_set_suspect(ob_window *w, ob_slot *s, bool suspect)
     s->suspect = suspect;
 }
 
-void ob_window_doom(ob_window *w, ob_slot *s, ob_state fate)
+/* What follows in the chain: the next may go, or none of them. */
+static void chain_go_on(ob_window *w, ob_slot *after, bool parks)
+{
+    if (after != NULL && after->prev == OB_NONE && after->state == OB_BEHIND)
+        slot_head_of_chain(w, after, parks);
+}
+
+static void chain_halt(ob_window *w, ob_slot *s)
+{
+    while ((s = ob_window_at(w, s->next)) != NULL) {
+        if (s->state == OB_READY)
+            s->state = OB_BEHIND;
+    }
+}
+
+void ob_window_doom(ob_window *w, ob_slot *s, enum outbox_change_kind fate)
 {
     leave_state(w, s);
     ob_window_set_suspect(w, s, false);
-    s->state = (uint8_t)fate;
-    w->parking++;
-    for (s = ob_window_at(w, s->next); s != NULL; s = ob_window_at(w, s->next)) {
-        if (s->state == OB_READY)
-            s->state = OB_BEHIND;
+    s->state = OB_DOOMED;
+    s->when_ms = 0;
+    s->fate = (uint8_t)fate;
+    w->doomed++;
+    if (fate == OUTBOX_UNPARK) {
+        ob_slot *after = ob_window_at(w, s->next);
+        chain_remove(w, s);
+        chain_go_on(w, after, false);
+    } else {
+        chain_halt(w, s);
     }
 }
 
 void ob_window_finish(ob_window *w, ob_slot *s, ob_state end, bool parks)
 {
     ob_slot *after = ob_window_at(w, s->next);
-    bool was_head = s->prev == OB_NONE;
 
     leave_state(w, s);
     ob_window_set_suspect(w, s, false);
     s->state = (uint8_t)end;
     place_remove(w, s);
     chain_remove(w, s);
-    if (was_head && after != NULL && after->state == OB_BEHIND)
-        slot_head_of_chain(w, after, parks);
+    chain_go_on(w, after, parks);
 }
 
 ob_slot *ob_window_oldest_finished(ob_window *w)
@@ -576,6 +602,11 @@ void ob_slot_why(ob_window *w, ob_slot *s, const char *why)
 {
     ob_free(&w->mem, s->why);
     s->why = why != NULL && *why != '\0' ? ob_strdup(&w->mem, why) : NULL;
+}
+
+bool ob_slot_has_key(const ob_slot *s)
+{
+    return s->len[2] != OB_NO_TEXT;
 }
 
 void ob_slot_row(const ob_slot *s, outbox_row *row)

@@ -15,8 +15,7 @@ typedef enum ob_state {
     OB_BEHIND,          /* an earlier event of its chain comes first */
     OB_SENT,            /* with the transport, no verdict yet */
     OB_WAITING,         /* failed; to be sent again at when_ms */
-    OB_PARKING,         /* goes to the parked rows with the next save */
-    OB_BURYING,         /* goes to the dead with the next save */
+    OB_DOOMED,          /* its fate is known; the next save carries it out */
     OB_DONE,            /* settled; its lane's cursor may pass it */
     OB_GONE             /* its lease was lost: no longer ours to judge */
 } ob_state;
@@ -28,7 +27,8 @@ typedef struct ob_slot {
     uint64_t      chain;
     int64_t       seq;          /* parked row; 0: from the log */
     int64_t       published_ms;
-    int64_t       when_ms;      /* SENT: give up at; WAITING: try again at */
+    int64_t       when_ms;      /* SENT: give up at (0: send() has it);
+                                   WAITING: try again at; DOOMED: delay */
     ob_block     *block;
     const char   *text;         /* topic, type, key, content type, headers */
     char         *why;          /* of the last failure, or NULL */
@@ -46,6 +46,7 @@ typedef struct ob_slot {
     uint8_t       verdict;      /* outbox_verdict, not applied yet */
     uint8_t       queued;       /* is in the list of the ready */
     uint8_t       suspect;      /* failed, and nothing has passed since */
+    uint8_t       fate;         /* DOOMED: an outbox_change_kind */
 } ob_slot;
 
 #define OB_NO_TEXT UINT32_MAX
@@ -64,7 +65,7 @@ typedef struct ob_window {
     unsigned  n_spare;
     int32_t  *tails, *places;
     ob_list   ready, judged;
-    uint32_t  inflight, suspects, parking;
+    uint32_t  inflight, suspects, doomed;
     bool      ordered;          /* the transport keeps chains in order */
     bool      nomem;            /* the last add failed for want of memory */
 } ob_window;
@@ -94,22 +95,25 @@ static inline uint64_t ob_window_used(const ob_window *w)
 ob_slot *ob_window_nth(ob_window *w, uint64_t nth);
 
 ob_slot *ob_window_next_ready(ob_window *w);        /* READY to SENT */
+void ob_window_send_now(ob_window *w, ob_slot *s);
 void ob_window_unsend(ob_window *w, ob_slot *s);    /* it was not sent */
 void ob_window_judge(ob_window *w, ob_slot *s, outbox_verdict verdict);
 ob_slot *ob_window_next_judged(ob_window *w, outbox_verdict *verdict);
 void ob_window_ready(ob_window *w, ob_slot *s);
 void ob_window_wait(ob_window *w, ob_slot *s, int64_t when_ms);
 void ob_window_set_suspect(ob_window *w, ob_slot *s, bool suspect);
-/* PARKING or BURYING: the slot's fate is sealed, the save carries it out. */
-void ob_window_doom(ob_window *w, ob_slot *s, ob_state fate);
-/* DONE or GONE.  The chain goes on: its next event becomes READY, or PARKING
- * when parks says that the chain is blocked. */
+/* The save will park, bury or forget it.  The chain waits for that, unless
+ * the event was delivered (OUTBOX_UNPARK). */
+void ob_window_doom(ob_window *w, ob_slot *s, enum outbox_change_kind fate);
+/* DONE or GONE.  The chain goes on: its next event becomes READY, or is
+ * doomed to be parked when parks says that the chain is blocked. */
 void ob_window_finish(ob_window *w, ob_slot *s, ob_state end, bool parks);
 /* The oldest slot if it is finished, to be retired by the next call. */
 ob_slot *ob_window_oldest_finished(ob_window *w);
 void ob_window_retire(ob_window *w);
 
 void ob_slot_why(ob_window *w, ob_slot *s, const char *why);
+bool ob_slot_has_key(const ob_slot *s);
 void ob_slot_row(const ob_slot *s, outbox_row *row);
 
 #endif

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * blocked.c - the chains that wait behind a failed event.
+ *
+ * A chain is in this set exactly while it has parked rows, or a dead event
+ * that blocks it, or slots that the next save will park.  While it is, what
+ * is read of it joins its parked rows instead of being sent.
+ *
+ * The happy path asks an empty set, which costs one comparison.
+ */
+#include "relay.h"
+
+static ob_blocked **bucket_of(const ob_blocked_set *set, uint64_t chain)
+{
+    return &set->buckets[chain >> 7 & (set->size - 1)];
+}
+
+ob_blocked *ob_blocked_find(const outbox_relay_t *r, uint64_t chain)
+{
+    if (r->blocked.count == 0)
+        return NULL;
+    ob_blocked *b = *bucket_of(&r->blocked, chain);
+    while (b != NULL && b->chain != chain)
+        b = b->next;
+    return b;
+}
+
+static bool blocked_grow(outbox_relay_t *r)
+{
+    ob_blocked_set *set = &r->blocked;
+    ob_blocked_set bigger = *set;
+
+    if (set->count < set->size)
+        return true;
+    bigger.size = set->size == 0 ? 64 : set->size * 2;
+    bigger.buckets = ob_alloc(&r->mem, bigger.size * sizeof *bigger.buckets);
+    if (bigger.buckets == NULL)
+        return set->size > 0;           /* fuller, slower, still right */
+    for (uint32_t i = 0; i < set->size; i++) {
+        while (set->buckets[i] != NULL) {
+            ob_blocked *b = set->buckets[i];
+            set->buckets[i] = b->next;
+            b->next = *bucket_of(&bigger, b->chain);
+            *bucket_of(&bigger, b->chain) = b;
+        }
+    }
+    ob_free(&r->mem, set->buckets);
+    *set = bigger;
+    return true;
+}
+
+/* Finds or adds; NULL without memory. */
+ob_blocked *ob_blocked_add(outbox_relay_t *r, uint64_t chain, uint32_t lane)
+{
+    ob_blocked *b = ob_blocked_find(r, chain);
+
+    if (b != NULL)
+        return b;
+    if (!blocked_grow(r) || (b = ob_alloc(&r->mem, sizeof *b)) == NULL)
+        return NULL;
+    b->chain = chain;
+    b->lane = lane;
+    b->due_ms = INT64_MAX;
+    b->next = *bucket_of(&r->blocked, chain);
+    *bucket_of(&r->blocked, chain) = b;
+    r->blocked.count++;
+    return b;
+}
+
+void ob_blocked_remove(outbox_relay_t *r, uint64_t chain)
+{
+    if (r->blocked.count == 0)
+        return;
+    ob_blocked **at = bucket_of(&r->blocked, chain);
+    while (*at != NULL && (*at)->chain != chain)
+        at = &(*at)->next;
+    if (*at == NULL)
+        return;
+    ob_blocked *b = *at;
+    *at = b->next;
+    ob_free(&r->mem, b);
+    r->blocked.count--;
+}
+
+static void blocked_sweep(outbox_relay_t *r, uint32_t lane, bool all)
+{
+    for (uint32_t i = 0; i < r->blocked.size; i++) {
+        ob_blocked **at = &r->blocked.buckets[i];
+        while (*at != NULL) {
+            ob_blocked *b = *at;
+            if (!all && b->lane != lane) {
+                at = &b->next;
+                continue;
+            }
+            *at = b->next;
+            ob_free(&r->mem, b);
+            r->blocked.count--;
+        }
+    }
+}
+
+void ob_blocked_drop_lane(outbox_relay_t *r, uint32_t lane)
+{
+    blocked_sweep(r, lane, false);
+}
+
+void ob_blocked_clear(outbox_relay_t *r)
+{
+    blocked_sweep(r, 0, true);
+    ob_free(&r->mem, r->blocked.buckets);
+    memset(&r->blocked, 0, sizeof r->blocked);
+    r->blocked.next_due_ms = INT64_MAX;
+}
+
+void ob_blocked_due(outbox_relay_t *r, ob_blocked *b, int64_t due_ms)
+{
+    b->due_ms = due_ms;
+    if (due_ms < r->blocked.next_due_ms)
+        r->blocked.next_due_ms = due_ms;
+}
+
+static bool is_due(const ob_blocked *b, int64_t now_ms)
+{
+    return b->due_ms <= now_ms && b->loaded == 0 && !b->dead;
+}
+
+/* One that is due, or NULL and the time of the next one is known. */
+ob_blocked *ob_blocked_next_due(outbox_relay_t *r)
+{
+    int64_t next = INT64_MAX;
+
+    if (r->blocked.next_due_ms > r->now_ms)
+        return NULL;
+    for (uint32_t i = 0; i < r->blocked.size; i++) {
+        for (ob_blocked *b = r->blocked.buckets[i]; b != NULL; b = b->next) {
+            if (is_due(b, r->now_ms))
+                return b;
+            if (b->loaded == 0 && !b->dead && b->due_ms < next)
+                next = b->due_ms;
+        }
+    }
+    r->blocked.next_due_ms = next;
+    return NULL;
+}

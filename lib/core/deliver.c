@@ -1,0 +1,374 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * deliver.c - from the log and from the parked rows to the transport.
+ *
+ * The completion contract: a slot is SENT before send() is called, so that a
+ * broker's thread may settle it before send() returns; the first verdict of a
+ * token wins, whether it was returned or settled; no lock is held while the
+ * transport runs; and what send() was given is valid until it returns.
+ */
+#include "relay.h"
+#include "failpoint.h"
+
+#include <syslog.h>
+
+enum { SEND_MS = 20 };          /* then look after leases and progress */
+
+/* ---- reading ---------------------------------------------------------------- */
+
+typedef struct read_ctx {
+    outbox_relay_t *r;
+    bool            full;
+} read_ctx;
+
+static bool follows(const outbox_row *row, const outbox_cursor *c)
+{
+    if (row->window != c->window)
+        return row->window > c->window;
+    return row->position > c->position;
+}
+
+static int read_sink(void *arg, const outbox_row *given)
+{
+    read_ctx *ctx = arg;
+    outbox_relay_t *r = ctx->r;
+    outbox_row row = *given;
+
+    row.chain = ob_row_chain(given);
+    row.lane = (uint32_t)(row.chain % r->sub.lanes);
+    const ob_lane *l = &r->lanes[row.lane];
+    if (!l->mine || l->leaving || !follows(&row, &l->read))
+        return 0;
+    row.seq = 0;
+    row.attempts = 0;
+    ob_slot *s = ob_window_add(&r->win, &row);
+    if (s == NULL) {
+        ctx->full = true;
+        return 1;
+    }
+    s->lease = l->lease;
+    return 0;
+}
+
+/* Called with the lock held. */
+static void show_all(outbox_relay_t *r)
+{
+    ob_slot *s;
+
+    while ((s = ob_window_unshown(&r->win, 0)) != NULL) {
+        r->lanes[s->lane].unsettled++;
+        ob_window_show(&r->win, s, ob_blocked_find(r, s->chain) != NULL);
+    }
+    if (r->win.doomed > 0)
+        r->dirty = true;
+}
+
+static uint32_t lanes_to_read(const outbox_relay_t *r, outbox_lane *io)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < r->sub.lanes; i++) {
+        const ob_lane *l = &r->lanes[i];
+        if (!l->mine || l->leaving)
+            continue;
+        memset(&io[n], 0, sizeof io[n]);
+        io[n].lane = i;
+        io[n].token = l->token;
+        io[n++].cursor = l->read;
+    }
+    return n;
+}
+
+/* A read that moved nothing but cursors is progress to be saved, too. */
+static void read_done(outbox_relay_t *r, const outbox_lane *io, uint32_t n)
+{
+    pthread_mutex_lock(&r->lock);
+    show_all(r);
+    for (uint32_t i = 0; i < n; i++) {
+        ob_lane *l = &r->lanes[io[i].lane];
+        if (l->read.position != io[i].cursor.position ||
+            l->read.window != io[i].cursor.window)
+            r->dirty = true;
+        l->read = io[i].cursor;
+    }
+    pthread_mutex_unlock(&r->lock);
+}
+
+int ob_deliver_read(outbox_relay_t *r, outbox_error *err)
+{
+    outbox_lane io[OUTBOX_MAX_LANES];
+    read_ctx ctx = { r, false };
+    uint32_t room = ob_window_room(&r->win);
+    uint32_t limit = r->opt.batch < room ? r->opt.batch : room;
+    uint32_t n = lanes_to_read(r, io);
+
+    if (limit == 0 || n == 0)
+        return OUTBOX_OK;
+    OB_FAILPOINT("relay.read");
+    int rc = r->store->ops->read(r->store, r->sub.sub, io, n, (int)limit,
+                                 read_sink, &ctx, err);
+    if (rc < 0) {
+        ob_window_drop_unshown(&r->win);
+        return rc;
+    }
+    read_done(r, io, n);
+    r->at_end = (uint32_t)rc < limit && !ctx.full;
+    if (ctx.full && r->win.nomem && ob_window_used(&r->win) == 0)
+        return ob_nomem(err);
+    return OUTBOX_OK;
+}
+
+/* ---- parked rows -------------------------------------------------------------- */
+
+static int parked_sink(void *arg, const outbox_row *row)
+{
+    read_ctx *ctx = arg;
+    outbox_relay_t *r = ctx->r;
+    ob_slot *s = ob_window_add(&r->win, row);
+
+    if (s == NULL) {
+        ctx->full = true;
+        return 1;
+    }
+    s->lane = (uint32_t)(row->chain % r->sub.lanes);
+    s->lease = r->lanes[s->lane].lease;
+    return 0;
+}
+
+static bool has_doomed(outbox_relay_t *r, uint64_t chain)
+{
+    for (uint64_t i = 0; r->win.doomed > 0 && i < ob_window_used(&r->win);
+         i++) {
+        const ob_slot *s = ob_window_nth(&r->win, i);
+        if (s->chain == chain && s->state == OB_DOOMED)
+            return true;
+    }
+    return false;
+}
+
+static int load_chain(outbox_relay_t *r, ob_blocked *b, outbox_error *err)
+{
+    read_ctx ctx = { r, false };
+    uint64_t before = r->win.head;
+    int rc = r->store->ops->parked(r->store, r->sub.sub, b->chain,
+                                   OB_LOAD_ROWS, parked_sink, &ctx, err);
+
+    if (rc < 0) {
+        ob_window_drop_unshown(&r->win);
+        return rc;
+    }
+    b->loaded = (uint32_t)(r->win.head - before);
+    b->due_ms = INT64_MAX;
+    if (b->loaded > 0) {
+        pthread_mutex_lock(&r->lock);
+        show_all(r);
+        pthread_mutex_unlock(&r->lock);
+    } else if (ctx.full) {
+        ob_blocked_due(r, b, r->now_ms + 1);
+    } else if (!has_doomed(r, b->chain)) {
+        ob_blocked_remove(r, b->chain);         /* its parked rows are gone */
+    }
+    return OUTBOX_OK;
+}
+
+int ob_deliver_parked(outbox_relay_t *r, outbox_error *err)
+{
+    ob_blocked *b;
+    int rc = OUTBOX_OK;
+
+    while (rc == OUTBOX_OK && ob_window_room(&r->win) >= OB_LOAD_ROWS &&
+           r->breaker == OB_CLOSED && (b = ob_blocked_next_due(r)) != NULL)
+        rc = load_chain(r, b, err);
+    return rc;
+}
+
+/* ---- the event as the transport sees it -------------------------------------------- */
+
+static int scratch(outbox_relay_t *r, void *buffer, size_t *size, size_t need)
+{
+    void **at = buffer;
+
+    if (*size >= need)
+        return OUTBOX_OK;
+    void *p = r->mem.realloc(r->mem.arg, *at, need);
+    if (p == NULL)
+        return OUTBOX_ENOMEM;
+    *at = p;
+    *size = need;
+    return OUTBOX_OK;
+}
+
+static int event_headers(outbox_relay_t *r, outbox_event *ev,
+                         const outbox_bytes *headers)
+{
+    size_t n = ob_headers_count(headers->ptr, headers->len);
+    int rc = scratch(r, &r->headers, &r->headers_size, n * sizeof *r->headers);
+
+    if (rc == OUTBOX_OK)
+        rc = scratch(r, &r->text, &r->text_size, headers->len + 1);
+    if (rc != OUTBOX_OK)
+        return rc;
+    memcpy(r->text, headers->ptr, headers->len);
+    r->text[headers->len] = '\0';
+    ev->headers = r->headers;
+    ev->n_headers = ob_headers_decode(r->text, r->headers, n);
+    return OUTBOX_OK;
+}
+
+static int event_of(outbox_relay_t *r, const ob_slot *s, outbox_event *ev,
+                    char id[OB_UUID_TEXT])
+{
+    outbox_row row;
+
+    ob_slot_row(s, &row);
+    ob_uuid_format(row.id, id);
+    *ev = (outbox_event){
+        .size = sizeof *ev,
+        .topic = row.topic.ptr,
+        .type = row.type.ptr,
+        .key = row.key.ptr,
+        .id = id,
+        .content_type = row.content_type.ptr != NULL ? row.content_type.ptr
+                                                     : "application/json",
+        .payload = row.payload.ptr,
+        .payload_len = row.payload.len,
+        .position = row.position,
+        .published_ms = row.published_ms,
+        .attempt = (int32_t)(s->attempts + s->tries),
+    };
+    return row.headers.len > 0 ? event_headers(r, ev, &row.headers)
+                               : OUTBOX_OK;
+}
+
+/* ---- sending --------------------------------------------------------------------------- */
+
+static bool transport_open(outbox_relay_t *r)
+{
+    outbox_error why = { .code = 0 };
+
+    if (r->opened || r->now_ms < r->open_ms)
+        return r->opened;
+    if (r->tp.open == NULL || r->tp.open(r->tp.ctx, r, &why) == OUTBOX_OK) {
+        r->opened = true;
+        r->failures = 0;
+        return true;
+    }
+    r->open_ms = r->now_ms + ob_backoff(r, ++r->failures);
+    ob_relay_log(r, LOG_WARNING, "transport %s does not open: %s", r->tp.name,
+                 why.text);
+    return false;
+}
+
+/* Called with the lock held: mark a batch as sent. */
+static uint32_t pick(outbox_relay_t *r, ob_slot **batch)
+{
+    ob_slot *probe;
+    uint32_t n = 0, most = OB_SEND_BATCH;
+
+    if (!ob_breaker_allows(r, &probe))
+        return 0;
+    if (r->breaker != OB_CLOSED)
+        most = 1;
+    if (probe != NULL) {
+        ob_window_send_now(&r->win, probe);
+        batch[n++] = probe;
+    }
+    while (n < most) {
+        ob_slot *s = ob_window_next_ready(&r->win);
+        if (s == NULL)
+            break;
+        batch[n++] = s;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        batch[i]->tries++;
+        batch[i]->when_ms = 0;
+    }
+    return n;
+}
+
+static outbox_verdict send_one(outbox_relay_t *r, ob_slot *s)
+{
+    char id[OB_UUID_TEXT];
+    outbox_event ev;
+    outbox_error why;
+
+    why.code = 0;
+    why.text[0] = '\0';
+    if (event_of(r, s, &ev, id) != OUTBOX_OK)
+        return OUTBOX_RETRY;
+    outbox_token token = { ev.position, ev.attempt };
+    OB_FAILPOINT("relay.before_send");
+    outbox_verdict v = r->tp.send(r->tp.ctx, &ev, token, &why);
+    OB_FAILPOINT("relay.after_send");
+    if (v == OUTBOX_RETRY || v == OUTBOX_REJECT) {
+        pthread_mutex_lock(&r->lock);
+        if (s->verdict == 0)
+            ob_slot_why(&r->win, s, why.text);
+        pthread_mutex_unlock(&r->lock);
+    }
+    return v;
+}
+
+/* Called with the lock held.  A verdict that outbox_settle() brought while
+ * send() was running came first, and stands. */
+static void sent(outbox_relay_t *r, ob_slot *s, outbox_verdict v)
+{
+    if (s->state != OB_SENT || s->verdict != 0)
+        return;
+    if (v != OUTBOX_PENDING) {
+        ob_verdict_apply(r, s, v);
+        return;
+    }
+    s->when_ms = r->now_ms + r->opt.settle_ms;
+    if (s->when_ms < r->deadline_ms)
+        r->deadline_ms = s->when_ms;
+}
+
+static uint32_t send_batch(outbox_relay_t *r, ob_slot **batch, uint32_t n,
+                           int64_t start_ms)
+{
+    outbox_verdict verdicts[OB_SEND_BATCH];
+    uint32_t done = 0;
+
+    for (; done < n; done++) {
+        r->now_ms = ob_relay_clock(r);
+        if (!ob_lease_valid(r, r->now_ms) || r->now_ms - start_ms > SEND_MS)
+            break;
+        verdicts[done] = send_one(r, batch[done]);
+    }
+    pthread_mutex_lock(&r->lock);
+    r->stats.sent += done;
+    for (uint32_t i = 0; i < done; i++)
+        sent(r, batch[i], verdicts[i]);
+    for (uint32_t i = n; i-- > done;) {
+        batch[i]->tries--;
+        ob_window_unsend(&r->win, batch[i]);
+    }
+    ob_progress_retire(r);
+    pthread_mutex_unlock(&r->lock);
+    return done;
+}
+
+int ob_deliver_send(outbox_relay_t *r, outbox_error *err)
+{
+    ob_slot *batch[OB_SEND_BATCH];
+    int64_t start_ms = r->now_ms;
+    uint32_t total = 0, n, done;
+
+    (void)err;
+    if (r->win.ready.first == OB_NONE && r->breaker == OB_CLOSED)
+        return OUTBOX_OK;
+    if (!transport_open(r))
+        return OUTBOX_OK;
+    do {
+        pthread_mutex_lock(&r->lock);
+        n = pick(r, batch);
+        pthread_mutex_unlock(&r->lock);
+        done = send_batch(r, batch, n, start_ms);
+        total += done;
+    } while (n > 0 && done == n && r->breaker == OB_CLOSED);
+    if (total > 0 && r->tp.flush != NULL)
+        r->tp.flush(r->tp.ctx);
+    r->more = r->more || total > 0;
+    return OUTBOX_OK;
+}

@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * lease.c - which lanes are ours, without trusting any wall clock.
+ *
+ * Each relay counts its beat up every lease_ms / 4.  A rival watches (token,
+ * beat) of a lane's owner by its own monotonic clock; when nothing has moved
+ * for lease_ms, it takes the lane by compare-and-swap, and the token grows.
+ * Every save carries the token in the statement that writes, so an owner that
+ * was only asleep writes nothing any more.
+ *
+ * Invariants (tests/contract: leases; tests/torture: mutant "no fence"):
+ *  1. Progress of a lane is written by the owner of its newest token alone.
+ *  2. Nothing is sent later than lease_ms minus an eighth after the moment
+ *     just before the last beat was written: before any rival may take over,
+ *     unless the process is stopped between that check and the send.
+ *  3. What is forgotten with a lane is read again by its next owner.
+ *
+ * Sharing: every relay sees the same living relays and shares the lanes out
+ * in the order of their ids, so all come to the same answer without talking.
+ */
+#include "relay.h"
+
+#include <syslog.h>
+
+enum { LOOK_MS = 250, HURRY_MS = 25 };
+
+static int64_t margin_ms(const outbox_relay_t *r)
+{
+    return r->opt.lease_ms / 8 + 1;
+}
+
+bool ob_lease_valid(const outbox_relay_t *r, int64_t now_ms)
+{
+    return now_ms < r->lease_until_ms;
+}
+
+uint32_t ob_lease_count(const outbox_relay_t *r)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < r->sub.lanes; i++)
+        n += r->lanes[i].mine;
+    return n;
+}
+
+/* Called with the lock held. */
+void ob_lease_lost(outbox_relay_t *r, uint32_t lane)
+{
+    ob_lane *l = &r->lanes[lane];
+
+    if (!l->mine)
+        return;
+    l->mine = l->leaving = false;
+    l->unsettled = 0;
+    for (uint64_t i = 0; i < ob_window_used(&r->win); i++) {
+        ob_slot *s = ob_window_nth(&r->win, i);
+        if (s->lane == lane && s->lease == l->lease && s->state < OB_DONE)
+            ob_window_finish(&r->win, s, OB_GONE, false);
+    }
+    ob_blocked_drop_lane(r, lane);
+}
+
+static void lost_by_rival(outbox_relay_t *r, uint32_t lane)
+{
+    ob_relay_log(r, LOG_WARNING, "lane %u was taken over", (unsigned)lane);
+    r->stats.leases_lost++;
+    ob_lease_lost(r, lane);
+}
+
+/* ---- watching others ------------------------------------------------------- */
+
+static void watch(outbox_relay_t *r, const outbox_lane *seen)
+{
+    ob_lane *l = &r->lanes[seen->lane];
+
+    if (l->seen_ms != 0 && memcmp(l->owner, seen->owner, 16) == 0 &&
+        l->seen_token == seen->token && l->seen_beat == seen->beat)
+        return;
+    memcpy(l->owner, seen->owner, 16);
+    l->seen_token = seen->token;
+    l->seen_beat = seen->beat;
+    l->seen_ms = r->now_ms;
+}
+
+static bool may_take(const outbox_relay_t *r, const ob_lane *l)
+{
+    if (l->mine)
+        return false;
+    return ob_uuid_is_zero(l->owner) || memcmp(l->owner, r->id, 16) == 0 ||
+           r->now_ms - l->seen_ms >= (int64_t)r->opt.lease_ms;
+}
+
+static void watch_peers(outbox_relay_t *r, const outbox_beat *beats, int n)
+{
+    ob_peer now[OB_MAX_PEERS];
+
+    for (int i = 0; i < n; i++) {
+        now[i] = (ob_peer){ beats[i], r->now_ms };
+        for (int k = 0; k < r->n_peers; k++) {
+            const ob_peer *p = &r->peers[k];
+            if (memcmp(p->beat.id, beats[i].id, 16) == 0 &&
+                p->beat.beat == beats[i].beat)
+                now[i].seen_ms = p->seen_ms;
+        }
+    }
+    memcpy(r->peers, now, (size_t)n * sizeof *now);
+    r->n_peers = n;
+}
+
+/* ---- sharing ------------------------------------------------------------------ */
+
+static bool peer_alive(const outbox_relay_t *r, const ob_peer *p)
+{
+    return memcmp(p->beat.id, r->id, 16) == 0 ||
+           r->now_ms - p->seen_ms < (int64_t)r->opt.lease_ms;
+}
+
+/* One lane to each in turn, in the order of ids, until none is left or all
+ * have what they want. */
+static uint32_t fair_share(const outbox_relay_t *r)
+{
+    uint32_t left = r->sub.lanes, share[OB_MAX_PEERS] = { 0 }, mine = 0;
+    bool moved = true;
+
+    while (left > 0 && moved) {
+        moved = false;
+        for (int i = 0; i < r->n_peers && left > 0; i++) {
+            const ob_peer *p = &r->peers[i];
+            if (!peer_alive(r, p) || share[i] >= p->beat.want)
+                continue;
+            share[i]++;
+            left--;
+            moved = true;
+            if (memcmp(p->beat.id, r->id, 16) == 0)
+                mine++;
+        }
+    }
+    return mine;
+}
+
+static uint32_t want(const outbox_relay_t *r)
+{
+    uint32_t most = r->opt.max_lanes;
+
+    return most == 0 || most > r->sub.lanes ? r->sub.lanes : most;
+}
+
+/* ---- taking ------------------------------------------------------------------- */
+
+static int blocked_sink(void *arg, const outbox_row *row)
+{
+    outbox_relay_t *r = arg;
+    ob_blocked *b = ob_blocked_add(r, row->chain, row->lane);
+
+    if (b == NULL)
+        return 1;
+    if (row->delay_ms < 0)
+        b->dead = true;
+    else
+        ob_blocked_due(r, b, r->now_ms + row->delay_ms);
+    return 0;
+}
+
+static int lane_taken(outbox_relay_t *r, const outbox_lane *got,
+                      outbox_error *err)
+{
+    ob_lane *l = &r->lanes[got->lane];
+
+    l->mine = true;
+    l->leaving = false;
+    l->lease++;
+    l->token = got->token;
+    l->unsettled = 0;
+    l->read = l->done = l->saved = got->cursor;
+    if (got->rescan) {
+        ob_relay_log(r, LOG_WARNING,
+                     "lane %u: the log is not the one that was read before; "
+                     "delivering again from its oldest event",
+                     (unsigned)got->lane);
+        l->saved.position = -1;         /* dirty: write the new cursor */
+    }
+    r->at_end = false;
+    return r->store->ops->blocked(r->store, r->sub.sub, got->lane,
+                                  blocked_sink, r, err);
+}
+
+static int take(outbox_relay_t *r, uint32_t n, outbox_error *err)
+{
+    outbox_lane io[OUTBOX_MAX_LANES];
+    uint32_t wanted = 0;
+
+    for (uint32_t i = 0; i < r->sub.lanes && wanted < n; i++) {
+        const ob_lane *l = &r->lanes[i];
+        if (!may_take(r, l))
+            continue;
+        memset(&io[wanted], 0, sizeof io[wanted]);
+        io[wanted].lane = i;
+        io[wanted].token = l->seen_token;
+        io[wanted].beat = l->seen_beat;
+        memcpy(io[wanted].owner, l->owner, 16);
+        wanted++;
+    }
+    if (wanted == 0)
+        return OUTBOX_OK;
+    int rc = r->store->ops->acquire(r->store, r->sub.sub, r->id, io, wanted,
+                                    err);
+    for (uint32_t i = 0; i < wanted && rc >= 0; i++) {
+        r->lanes[io[i].lane].seen_ms = 0;
+        if (io[i].held)
+            rc = lane_taken(r, &io[i], err);
+    }
+    return rc < 0 ? rc : OUTBOX_OK;
+}
+
+/* Give back what is over our share, the last lanes first. */
+static void give_back(outbox_relay_t *r, uint32_t n)
+{
+    for (uint32_t i = r->sub.lanes; i-- > 0 && n > 0;) {
+        ob_lane *l = &r->lanes[i];
+        if (l->mine && !l->leaving) {
+            l->leaving = true;
+            n--;
+        }
+    }
+}
+
+static uint32_t staying(const outbox_relay_t *r)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < r->sub.lanes; i++)
+        n += r->lanes[i].mine && !r->lanes[i].leaving;
+    return n;
+}
+
+static void lane_seen(outbox_relay_t *r, const outbox_lane *seen)
+{
+    const ob_lane *l = &r->lanes[seen->lane];
+
+    if (l->mine && (l->token != seen->token ||
+                    memcmp(seen->owner, r->id, 16) != 0))
+        lost_by_rival(r, seen->lane);
+    watch(r, seen);
+}
+
+/* ---- the turn -------------------------------------------------------------------- */
+
+static int look(outbox_relay_t *r, bool beats, outbox_error *err)
+{
+    outbox_lane io[OUTBOX_MAX_LANES];
+    outbox_beat peers[OB_MAX_PEERS];
+    int64_t before_ms = r->now_ms;
+
+    memset(io, 0, sizeof io);
+    int n = r->store->ops->beat(r->store, r->sub.sub, r->id,
+                                beats ? (int)want(r) : -1, io, r->sub.lanes,
+                                peers, OB_MAX_PEERS, err);
+    if (n < 0)
+        return n;
+    r->looked_ms = r->now_ms;
+    if (beats) {
+        r->beat_ms = before_ms + r->opt.lease_ms / 4;
+        r->lease_until_ms = before_ms + r->opt.lease_ms - margin_ms(r);
+    }
+    watch_peers(r, peers, n);
+    pthread_mutex_lock(&r->lock);
+    for (uint32_t i = 0; i < r->sub.lanes; i++)
+        lane_seen(r, &io[i]);
+    pthread_mutex_unlock(&r->lock);
+    return OUTBOX_OK;
+}
+
+/* Look again when the first foreign lease may have run out, and often enough
+ * to notice a beat soon after it was written. */
+static void plan_next_look(outbox_relay_t *r, bool lacking)
+{
+    int64_t next = r->now_ms + LOOK_MS;
+
+    if (next > r->beat_ms)
+        next = r->beat_ms;
+    for (uint32_t i = 0; lacking && i < r->sub.lanes; i++) {
+        const ob_lane *l = &r->lanes[i];
+        int64_t out = l->seen_ms + r->opt.lease_ms;
+        if (!l->mine && out < next)
+            next = out;
+    }
+    r->look_ms = next > r->now_ms ? next : r->now_ms + 1;
+}
+
+/* A commit by somebody else may have been a relay letting go. */
+static bool look_due(const outbox_relay_t *r)
+{
+    if (r->now_ms >= r->look_ms)
+        return true;
+    return r->hurry && r->now_ms >= r->looked_ms + HURRY_MS;
+}
+
+/* A relay whose row has stood still for long is not coming back under that
+ * id, or makes a new row if it does. */
+static int forget_dead_peers(outbox_relay_t *r, outbox_error *err)
+{
+    int rc = OUTBOX_OK;
+
+    for (int i = 0; i < r->n_peers && rc == OUTBOX_OK; i++) {
+        const ob_peer *p = &r->peers[i];
+        if (r->now_ms - p->seen_ms >= 4 * (int64_t)r->opt.lease_ms &&
+            memcmp(p->beat.id, r->id, 16) != 0)
+            rc = r->store->ops->leave(r->store, r->sub.sub, p->beat.id, err);
+    }
+    return rc;
+}
+
+int ob_lease_turn(outbox_relay_t *r, outbox_error *err)
+{
+    if (!look_due(r))
+        return OUTBOX_OK;
+    bool beats = r->now_ms >= r->beat_ms;
+    int rc = look(r, beats, err);
+    if (rc == OUTBOX_OK && beats)
+        rc = forget_dead_peers(r, err);
+    if (rc != OUTBOX_OK)
+        return rc;
+    uint32_t share = fair_share(r), have = staying(r);
+    if (have > share)
+        give_back(r, have - share);
+    else if (have < share && ob_lease_valid(r, r->now_ms))
+        rc = take(r, share - have, err);
+    r->hurry = ob_lease_count(r) < share;
+    plan_next_look(r, r->hurry);
+    return rc;
+}

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * relay.h - the relay's state, shared by the files that are its parts:
+ * relay.c takes turns, lease.c holds lanes, deliver.c reads and sends,
+ * verdict.c judges, blocked.c keeps chains apart, progress.c saves, thread.c
+ * runs it.
+ */
+#ifndef OB_RELAY_H
+#define OB_RELAY_H
+
+#include "core.h"
+#include "window.h"
+
+enum {
+    OB_SEND_BATCH = 64,         /* sent between two looks at the rest */
+    OB_MAX_CHANGES = 1000,      /* in one transaction of ours */
+    OB_MAX_PEERS = 64,          /* relays of one subscription */
+    OB_TRIM_ROWS = 500,         /* in one transaction of ours */
+    OB_LOAD_ROWS = 100          /* parked rows of a chain, at a time */
+};
+
+typedef struct ob_lane {
+    bool          mine, leaving;
+    uint32_t      lease;        /* counts our leases of it: slots carry it */
+    int64_t       token;
+    uint32_t      unsettled;    /* slots of ours that are not retired */
+    outbox_cursor read;         /* what the next read follows */
+    outbox_cursor done;         /* its last slot that was retired */
+    outbox_cursor saved;
+    /* Of another's lease: what was last seen, and since when. */
+    uint8_t       owner[16];
+    int64_t       seen_token, seen_beat, seen_ms;
+} ob_lane;
+
+typedef struct ob_peer {
+    outbox_beat beat;
+    int64_t     seen_ms;
+} ob_peer;
+
+/* A chain whose events go to the parked rows, behind the one that failed. */
+typedef struct ob_blocked {
+    struct ob_blocked *next;
+    uint64_t chain;
+    int64_t  due_ms;            /* try its parked rows again */
+    uint32_t lane;
+    uint32_t loaded;            /* of its parked rows, in the window */
+    bool     dead;              /* waits for a person */
+} ob_blocked;
+
+typedef struct ob_blocked_set {
+    ob_blocked **buckets;
+    uint32_t     size, count;   /* size: a power of two, or 0 */
+    int64_t      next_due_ms;
+} ob_blocked_set;
+
+enum ob_breaker { OB_CLOSED, OB_OPEN, OB_HALF_OPEN };
+
+struct outbox_relay {
+    outbox_t            *ob;
+    outbox_store        *store;
+    outbox_allocator     mem;
+    outbox_transport     tp;
+    outbox_relay_options opt;
+    char                *names; /* of the subscription and the transport */
+    uint8_t              id[16];
+    ob_random            rnd;
+    pid_t                pid;
+    ob_waker             waker;
+
+    /* Guarded by lock. */
+    pthread_mutex_t lock;
+    pthread_cond_t  ended;
+    ob_window       win;
+    outbox_stats    stats;
+    bool            stepping, running, stopping, dead;
+    int             stop_ms, stop_rc;
+    outbox_error    stop_err;
+    pthread_t       thread;
+
+    /* The stepping thread's own. */
+    outbox_subscription sub;
+    bool      attached, opened, at_end, passed, dirty;
+    uint32_t  failures;         /* of attach or open, in a row */
+    int64_t   now_ms;
+    int64_t   again_ms, open_ms;        /* not before: attach; open */
+    int64_t   beat_ms, look_ms, lease_until_ms, save_ms, count_ms, trim_ms;
+    int64_t   deadline_ms;      /* the earliest when_ms in the window */
+    uint64_t  retired;          /* events settled in this turn */
+    bool      want_trim, more;  /* more: the turn should be followed by one */
+    bool      hurry;            /* fewer lanes than our share */
+    bool      closing;          /* the next save gives every lane back */
+    bool      hinted;           /* a publisher announced something */
+    bool      lost;             /* was attached before */
+    int64_t   looked_ms, poll_ms, poll_due_ms, busy_ms;
+    ob_lane   lanes[OUTBOX_MAX_LANES];
+    ob_peer   peers[OB_MAX_PEERS];
+    int       n_peers;
+    ob_blocked_set  blocked;
+    enum ob_breaker breaker;
+    int64_t   breaker_until_ms, breaker_pause_ms;
+    outbox_change *changes;
+    ob_slot      **changed;
+    outbox_header *headers;     /* of the event being sent */
+    size_t         headers_size;
+    char          *text;
+    size_t         text_size;
+};
+
+/* ---- relay.c -------------------------------------------------------------- */
+
+int64_t ob_relay_clock(const outbox_relay_t *r);
+void ob_relay_log(const outbox_relay_t *r, int level, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+/* Whatever was in memory is read again, by us or by the next owner. */
+void ob_relay_forget(outbox_relay_t *r);
+/* One turn that does not wait; *retired counts the events it settled. */
+int ob_relay_turn(outbox_relay_t *r, bool draining, outbox_error *err);
+int ob_relay_attach(outbox_relay_t *r, outbox_error *err);
+void ob_relay_sleep(outbox_relay_t *r, int timeout_ms);
+int ob_relay_do_step(outbox_relay_t *r, int timeout_ms, outbox_error *err);
+
+/* ---- lease.c ---------------------------------------------------------------- */
+
+int  ob_lease_turn(outbox_relay_t *r, outbox_error *err);
+bool ob_lease_valid(const outbox_relay_t *r, int64_t now_ms);
+void ob_lease_lost(outbox_relay_t *r, uint32_t lane);
+uint32_t ob_lease_count(const outbox_relay_t *r);
+
+/* ---- deliver.c ----------------------------------------------------------------- */
+
+int ob_deliver_read(outbox_relay_t *r, outbox_error *err);
+int ob_deliver_parked(outbox_relay_t *r, outbox_error *err);
+int ob_deliver_send(outbox_relay_t *r, outbox_error *err);
+
+/* ---- verdict.c ------------------------------------------------------------------- */
+
+void ob_verdict_apply(outbox_relay_t *r, ob_slot *s, outbox_verdict v);
+void ob_verdict_turn(outbox_relay_t *r);
+/* May events be sent now?  *probe: only one, this one. */
+bool ob_breaker_allows(outbox_relay_t *r, ob_slot **probe);
+int64_t ob_backoff(outbox_relay_t *r, uint32_t failures);
+
+/* ---- blocked.c ---------------------------------------------------------------------- */
+
+ob_blocked *ob_blocked_find(const outbox_relay_t *r, uint64_t chain);
+ob_blocked *ob_blocked_add(outbox_relay_t *r, uint64_t chain, uint32_t lane);
+void ob_blocked_remove(outbox_relay_t *r, uint64_t chain);
+void ob_blocked_drop_lane(outbox_relay_t *r, uint32_t lane);
+void ob_blocked_due(outbox_relay_t *r, ob_blocked *b, int64_t due_ms);
+ob_blocked *ob_blocked_next_due(outbox_relay_t *r);
+void ob_blocked_clear(outbox_relay_t *r);
+
+/* ---- progress.c ----------------------------------------------------------------------- */
+
+void ob_progress_retire(outbox_relay_t *r);
+bool ob_progress_due(const outbox_relay_t *r);
+int  ob_progress_save(outbox_relay_t *r, outbox_error *err);
+int  ob_progress_trim(outbox_relay_t *r, outbox_error *err);
+
+#endif

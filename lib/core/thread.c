@@ -1,0 +1,596 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * thread.c - making and ending relays, the thread, and what other threads
+ * may call: settle, wake, stats.
+ *
+ * Starting and stopping are handshakes: start returns when the database has
+ * answered and the thread exists, stop when the thread is gone.  The thread
+ * blocks all signals: they are the application's.
+ */
+#include "relay.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <syslog.h>
+#include <time.h>
+#include <unistd.h>
+
+/* ---- options ----------------------------------------------------------------- */
+
+static void set_default(uint32_t *value, uint32_t to)
+{
+    if (*value == 0)
+        *value = to;
+}
+
+static void options_defaults(outbox_relay_options *o)
+{
+    if (o->subscription == NULL)
+        o->subscription = "default";
+    if (o->max_inflight_bytes == 0)
+        o->max_inflight_bytes = 64u << 20;
+    set_default(&o->batch, 1000);
+    set_default(&o->max_inflight, 10000);
+    set_default(&o->poll_ms, 1000);
+    set_default(&o->lease_ms, 10000);
+    set_default(&o->settle_ms, 30000);
+    set_default(&o->flush_ms, 50);
+    set_default(&o->retry_min_ms, 200);
+    set_default(&o->retry_max_ms,
+                o->retry_min_ms > 300000 ? o->retry_min_ms : 300000);
+    set_default(&o->max_attempts, 20);
+    set_default(&o->breaker_failures, 10);
+    set_default(&o->breaker_ms, 1000);
+}
+
+typedef struct limit {
+    const char *name;
+    uint64_t    value, least, most;
+} limit;
+
+static int limits_check(const limit *limits, size_t n, outbox_error *err)
+{
+    for (size_t i = 0; i < n; i++) {
+        const limit *l = &limits[i];
+        if (l->value < l->least || l->value > l->most)
+            return outbox_error_set(err, OUTBOX_EINVAL,
+                                    "%s is %llu: it must be between %llu "
+                                    "and %llu", l->name,
+                                    (unsigned long long)l->value,
+                                    (unsigned long long)l->least,
+                                    (unsigned long long)l->most);
+    }
+    return OUTBOX_OK;
+}
+
+enum { DAY_MS = 86400000, MAX_EVENTS = 1 << 20 };
+
+static int options_limits(const outbox_relay_options *o, outbox_error *err)
+{
+    const limit limits[] = {
+        { "max_lanes", o->max_lanes, 0, OUTBOX_MAX_LANES },
+        { "batch", o->batch, 1, MAX_EVENTS },
+        { "max_inflight", o->max_inflight, 1, MAX_EVENTS },
+        { "max_inflight_bytes", o->max_inflight_bytes, 4096, SIZE_MAX / 4 },
+        { "poll_ms", o->poll_ms, 1, DAY_MS },
+        { "lease_ms", o->lease_ms, 20, DAY_MS },
+        { "settle_ms", o->settle_ms, 1, DAY_MS },
+        { "flush_ms", o->flush_ms, 1, o->lease_ms },
+        { "retry_min_ms", o->retry_min_ms, 1, o->retry_max_ms },
+        { "retry_max_ms", o->retry_max_ms, 1, DAY_MS },
+        { "max_attempts", o->max_attempts, 1, INT32_MAX },
+        { "breaker_failures", o->breaker_failures, 1, MAX_EVENTS },
+        { "breaker_ms", o->breaker_ms, 1, DAY_MS },
+        { "on_dead", (uint64_t)o->on_dead, 0, OUTBOX_DEAD_SKIPS },
+        { "start", (uint64_t)o->start, 0, OUTBOX_START_NOW },
+    };
+
+    return limits_check(limits, OB_COUNT(limits), err);
+}
+
+static int options_check(const outbox_relay_t *r, outbox_error *err)
+{
+    const outbox_relay_options *o = &r->opt;
+    size_t n;
+    int rc = options_limits(o, err);
+
+    if (rc == OUTBOX_OK)
+        rc = ob_text_check(o->subscription, OUTBOX_MAX_TEXT_BYTES,
+                           "subscription", &n, err);
+    if (rc != OUTBOX_OK)
+        return rc;
+    if (n == 0)
+        return outbox_error_set(err, OUTBOX_EINVAL, "subscription is empty");
+    if (o->keep_ms < 0)
+        return outbox_error_set(err, OUTBOX_EINVAL, "keep_ms is negative");
+    if (r->tp.max_inflight_ms >= o->lease_ms)
+        return outbox_error_set(err, OUTBOX_EINVAL,
+                                "lease_ms is %u, not above the transport's "
+                                "max_inflight_ms, %u: a lease must outlast "
+                                "what is in flight", (unsigned)o->lease_ms,
+                                (unsigned)r->tp.max_inflight_ms);
+    return OUTBOX_OK;
+}
+
+static int options_read(outbox_relay_t *r, const outbox_transport *tp,
+                        const outbox_relay_options *opt, outbox_error *err)
+{
+    static const outbox_relay_options none = { .size = sizeof none };
+    int rc;
+
+    if (tp == NULL)
+        return outbox_error_set(err, OUTBOX_EINVAL, "transport is NULL");
+    rc = ob_struct_read(&r->tp, sizeof r->tp, sizeof r->tp, tp,
+                        "outbox_transport", err);
+    if (rc == OUTBOX_OK)
+        rc = ob_struct_read(&r->opt, sizeof r->opt, sizeof r->opt,
+                            opt != NULL ? opt : &none, "outbox_relay_options",
+                            err);
+    if (rc != OUTBOX_OK)
+        return rc;
+    if (r->tp.send == NULL)
+        return outbox_error_set(err, OUTBOX_EINVAL,
+                                "outbox_transport.send is NULL");
+    if (r->tp.name == NULL)
+        r->tp.name = "unnamed";
+    options_defaults(&r->opt);
+    return options_check(r, err);
+}
+
+/* ---- making and ending ----------------------------------------------------------- */
+
+/* The caller's strings may not outlive the call. */
+static int own_names(outbox_relay_t *r)
+{
+    size_t a = strlen(r->opt.subscription) + 1, b = strlen(r->tp.name) + 1;
+
+    r->names = r->mem.malloc(r->mem.arg, a + b);
+    if (r->names == NULL)
+        return OUTBOX_ENOMEM;
+    memcpy(r->names, r->opt.subscription, a);
+    memcpy(r->names + a, r->tp.name, b);
+    r->opt.subscription = r->names;
+    r->tp.name = r->names + a;
+    return OUTBOX_OK;
+}
+
+static int sync_init(outbox_relay_t *r)
+{
+    pthread_condattr_t attr;
+
+    if (pthread_mutex_init(&r->lock, NULL) != 0)
+        return OUTBOX_ENOMEM;
+    int rc = pthread_condattr_init(&attr);
+    if (rc == 0) {
+        pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+        rc = pthread_cond_init(&r->ended, &attr);
+        pthread_condattr_destroy(&attr);
+    }
+    if (rc != 0)
+        pthread_mutex_destroy(&r->lock);
+    return rc == 0 ? OUTBOX_OK : OUTBOX_ENOMEM;
+}
+
+static void relay_memory_free(outbox_relay_t *r)
+{
+    outbox_allocator mem = r->mem;
+
+    ob_blocked_clear(r);
+    ob_window_free(&r->win);
+    ob_free(&mem, r->names);
+    ob_free(&mem, r->changes);
+    ob_free(&mem, r->changed);
+    ob_free(&mem, r->headers);
+    ob_free(&mem, r->text);
+    ob_free(&mem, r);
+}
+
+static int relay_memory(outbox_relay_t *r, outbox_error *err)
+{
+    r->changes = ob_alloc(&r->mem, OB_MAX_CHANGES * sizeof *r->changes);
+    r->changed = ob_alloc(&r->mem, OB_MAX_CHANGES * sizeof(ob_slot *));
+    if (r->changes == NULL || r->changed == NULL ||
+        own_names(r) != OUTBOX_OK ||
+        ob_window_init(&r->win, &r->mem, r->opt.max_inflight,
+                       r->opt.max_inflight_bytes) != OUTBOX_OK)
+        return ob_nomem(err);
+    r->win.ordered = (r->tp.flags & OUTBOX_ORDERED) != 0;
+    return OUTBOX_OK;
+}
+
+static int relay_init(outbox_relay_t *r, outbox_error *err)
+{
+    int rc = relay_memory(r, err);
+
+    if (rc != OUTBOX_OK)
+        return rc;
+    if (ob_random_bytes(&r->rnd, r->id, sizeof r->id) != OUTBOX_OK)
+        return outbox_error_set(err, OUTBOX_EDB,
+                                "the system gives no random bytes");
+    rc = ob_waker_init(&r->waker, r->store->database, err);
+    if (rc != OUTBOX_OK)
+        return rc;
+    rc = sync_init(r);
+    if (rc != OUTBOX_OK) {
+        ob_waker_release(&r->waker);
+        return ob_nomem(err);
+    }
+    ob_relay_forget(r);
+    return OUTBOX_OK;
+}
+
+static int relay_allowed(const outbox_t *ob, outbox_error *err)
+{
+    int rc = ob_handle_check(ob != NULL ? &ob->h : NULL, "outbox_t", err);
+
+    if (rc == OUTBOX_OK && !ob->h.store->relayable)
+        return outbox_error_set(err, OUTBOX_EINVAL,
+                                "a relay needs a connection of its own: open "
+                                "one with outbox_*_connect()");
+    return rc;
+}
+
+int outbox_relay_new(outbox_relay_t **out, outbox_t *ob,
+                     const outbox_transport *transport,
+                     const outbox_relay_options *opt, outbox_error *err)
+{
+    if (out == NULL)
+        return outbox_error_set(err, OUTBOX_EINVAL, "out is NULL");
+    *out = NULL;
+    int rc = relay_allowed(ob, err);
+    if (rc != OUTBOX_OK)
+        return rc;
+    outbox_relay_t *r = ob_alloc(&ob->h.store->mem, sizeof *r);
+    if (r == NULL)
+        return ob_nomem(err);
+    r->ob = ob;
+    r->store = ob->h.store;
+    r->mem = ob->h.store->mem;
+    r->pid = getpid();
+    rc = options_read(r, transport, opt, err);
+    if (rc == OUTBOX_OK)
+        rc = relay_init(r, err);
+    if (rc != OUTBOX_OK) {
+        relay_memory_free(r);
+        return rc;
+    }
+    ob_waker_list(&r->waker);
+    *out = r;
+    return OUTBOX_OK;
+}
+
+static int relay_check(const outbox_relay_t *r, outbox_error *err)
+{
+    if (r == NULL)
+        return outbox_error_set(err, OUTBOX_EINVAL, "relay is NULL");
+    if (r->pid != getpid())
+        return outbox_error_set(err, OUTBOX_EFORK,
+                                "the relay was made in process %ld: make one "
+                                "in this process", (long)r->pid);
+    return OUTBOX_OK;
+}
+
+void outbox_relay_free(outbox_relay_t *r)
+{
+    if (r == NULL || r->pid != getpid())
+        return;
+    while (outbox_relay_stop(r, 1000, NULL) == OUTBOX_ETIMEOUT && r->running)
+        continue;                       /* the transport's callback has it */
+    ob_waker_unlist(&r->waker);
+    ob_waker_release(&r->waker);
+    pthread_cond_destroy(&r->ended);
+    pthread_mutex_destroy(&r->lock);
+    outbox_t *ob = r->ob;
+    relay_memory_free(r);
+    outbox_close(ob);
+}
+
+/* ---- who steps ---------------------------------------------------------------------- */
+
+static int step_enter(outbox_relay_t *r, bool thread, outbox_error *err)
+{
+    int rc = OUTBOX_OK;
+
+    pthread_mutex_lock(&r->lock);
+    if (r->stepping || (r->running && !thread))
+        rc = outbox_error_set(err, OUTBOX_EBUSY,
+                              r->running ? "the relay's thread steps it"
+                                         : "another call steps the relay");
+    else
+        r->stepping = true;
+    pthread_mutex_unlock(&r->lock);
+    return rc;
+}
+
+static void step_leave(outbox_relay_t *r)
+{
+    pthread_mutex_lock(&r->lock);
+    r->stepping = false;
+    pthread_mutex_unlock(&r->lock);
+}
+
+int outbox_relay_step(outbox_relay_t *r, int timeout_ms, outbox_error *err)
+{
+    outbox_error own;
+    int rc = relay_check(r, err);
+
+    if (rc == OUTBOX_OK && timeout_ms < 0)
+        rc = outbox_error_set(err, OUTBOX_EINVAL, "timeout_ms is negative");
+    if (rc == OUTBOX_OK)
+        rc = step_enter(r, false, err);
+    if (rc != OUTBOX_OK)
+        return rc;
+    rc = ob_relay_do_step(r, timeout_ms, err != NULL ? err : &own);
+    step_leave(r);
+    return rc;
+}
+
+/* ---- stopping ------------------------------------------------------------------------- */
+
+static bool drained(outbox_relay_t *r)
+{
+    pthread_mutex_lock(&r->lock);
+    bool done = r->win.inflight == 0;
+    pthread_mutex_unlock(&r->lock);
+    return done;
+}
+
+/* Wait for verdicts on what is in flight; send nothing more. */
+static int drain(outbox_relay_t *r, int64_t until_ms, outbox_error *err)
+{
+    int rc = OUTBOX_OK;
+
+    while (r->attached && rc == OUTBOX_OK) {
+        rc = ob_relay_turn(r, true, err);
+        if (rc < 0 || drained(r))
+            break;
+        int64_t left = until_ms - outbox_monotonic_us() / 1000;
+        if (left <= 0)
+            return outbox_error_set(err, OUTBOX_ETIMEOUT,
+                                    "%u events are in flight without a "
+                                    "verdict", (unsigned)r->win.inflight);
+        ob_relay_sleep(r, left < 10 ? (int)left : 10);
+    }
+    return rc;
+}
+
+/* Give the lanes back with the progress made, and say goodbye.  A database
+ * that does not answer is given up until the same time as the drain: its
+ * leases run out by themselves. */
+static int farewell(outbox_relay_t *r, int64_t until_ms, outbox_error *err)
+{
+    int rc = OUTBOX_OK;
+
+    for (uint32_t i = 0; i < r->sub.lanes; i++)
+        r->lanes[i].leaving = r->lanes[i].mine;
+    r->closing = true;
+    while (r->attached && ob_lease_count(r) > 0) {
+        r->now_ms = ob_relay_clock(r);
+        rc = ob_progress_save(r, err);
+        if (rc != OUTBOX_OK && rc != OUTBOX_EBUSY)
+            break;
+        if (rc == OUTBOX_EBUSY && outbox_monotonic_us() / 1000 >= until_ms)
+            break;
+    }
+    if (rc == OUTBOX_OK && r->attached)
+        rc = r->store->ops->leave(r->store, r->sub.sub, r->id, err);
+    r->closing = false;
+    ob_relay_forget(r);
+    if (r->opened && r->tp.close != NULL)
+        r->tp.close(r->tp.ctx);
+    r->opened = false;
+    return rc;
+}
+
+static int shut(outbox_relay_t *r, int timeout_ms, outbox_error *err)
+{
+    int64_t until_ms = outbox_monotonic_us() / 1000 + timeout_ms;
+    outbox_error own;
+    int rc = drain(r, until_ms, err);
+    int rc2 = farewell(r, until_ms, rc == OUTBOX_OK ? err : &own);
+
+    return rc != OUTBOX_OK ? rc : rc2;
+}
+
+/* ---- the thread ------------------------------------------------------------------------- */
+
+static bool going_on(outbox_relay_t *r)
+{
+    pthread_mutex_lock(&r->lock);
+    bool go = !r->stopping;
+    pthread_mutex_unlock(&r->lock);
+    return go;
+}
+
+static void *thread_main(void *arg)
+{
+    outbox_relay_t *r = arg;
+    outbox_error err;
+
+    while (going_on(r)) {
+        if (step_enter(r, true, &err) != OUTBOX_OK)
+            continue;
+        ob_relay_do_step(r, (int)r->opt.poll_ms, &err);
+        step_leave(r);
+    }
+    memset(&err, 0, sizeof err);
+    int rc = shut(r, r->stop_ms, &err);
+    pthread_mutex_lock(&r->lock);
+    r->stop_rc = rc;
+    r->stop_err = err;
+    r->dead = true;
+    pthread_cond_broadcast(&r->ended);
+    pthread_mutex_unlock(&r->lock);
+    return NULL;
+}
+
+static int thread_create(outbox_relay_t *r, outbox_error *err)
+{
+    sigset_t all, old;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    int rc = pthread_create(&r->thread, NULL, thread_main, r);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    if (rc != 0)
+        return outbox_error_set(err, OUTBOX_EDB, "no thread: %s",
+                                strerror(rc));
+    return OUTBOX_OK;
+}
+
+int outbox_relay_start(outbox_relay_t *r, outbox_error *err)
+{
+    outbox_error own;
+    int rc = relay_check(r, err);
+
+    if (rc == OUTBOX_OK)
+        rc = step_enter(r, false, err);
+    if (rc != OUTBOX_OK)
+        return rc;
+    r->now_ms = ob_relay_clock(r);
+    rc = r->attached ? OUTBOX_OK
+                     : ob_relay_attach(r, err != NULL ? err : &own);
+    pthread_mutex_lock(&r->lock);
+    r->stepping = r->stopping = r->dead = false;
+    if (rc == OUTBOX_OK)
+        rc = thread_create(r, err);
+    r->running = rc == OUTBOX_OK;
+    pthread_mutex_unlock(&r->lock);
+    return rc;
+}
+
+static struct timespec deadline_of(int timeout_ms)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    t.tv_sec += timeout_ms / 1000;
+    t.tv_nsec += timeout_ms % 1000 * 1000000L;
+    if (t.tv_nsec >= 1000000000L) {
+        t.tv_sec++;
+        t.tv_nsec -= 1000000000L;
+    }
+    return t;
+}
+
+/* The thread has the given time to drain, and as much again plus a second to
+ * write its farewell, before we give up waiting for it. */
+static int thread_stop(outbox_relay_t *r, int timeout_ms, outbox_error *err)
+{
+    struct timespec until = deadline_of(timeout_ms < INT32_MAX / 2 - 1000
+                                        ? timeout_ms * 2 + 1000
+                                        : timeout_ms);
+    int rc = 0;
+
+    pthread_mutex_lock(&r->lock);
+    if (!r->stopping)
+        r->stop_ms = timeout_ms;
+    r->stopping = true;
+    ob_waker_signal(&r->waker, OB_WAKE_NOW);
+    while (!r->dead && rc == 0)
+        rc = pthread_cond_timedwait(&r->ended, &r->lock, &until);
+    bool dead = r->dead;
+    pthread_mutex_unlock(&r->lock);
+    if (!dead)
+        return outbox_error_set(err, OUTBOX_ETIMEOUT,
+                                "the transport's callback has not returned; "
+                                "the relay stops when it does");
+    pthread_join(r->thread, NULL);
+    pthread_mutex_lock(&r->lock);
+    r->running = false;
+    rc = r->stop_rc;
+    if (err != NULL)
+        *err = r->stop_err;
+    pthread_mutex_unlock(&r->lock);
+    return rc < 0 ? rc : OUTBOX_OK;
+}
+
+int outbox_relay_stop(outbox_relay_t *r, int timeout_ms, outbox_error *err)
+{
+    outbox_error own;
+    int rc = relay_check(r, err);
+
+    if (rc != OUTBOX_OK)
+        return rc;
+    if (timeout_ms < 0)
+        return outbox_error_set(err, OUTBOX_EINVAL, "timeout_ms is negative");
+    pthread_mutex_lock(&r->lock);
+    bool running = r->running;
+    pthread_mutex_unlock(&r->lock);
+    if (running && pthread_equal(pthread_self(), r->thread))
+        return outbox_error_set(err, OUTBOX_EBUSY,
+                                "the relay's own thread cannot stop it: do "
+                                "not call this from a transport");
+    if (running)
+        return thread_stop(r, timeout_ms, err);
+    rc = step_enter(r, false, err);
+    if (rc != OUTBOX_OK)
+        return rc;
+    rc = shut(r, timeout_ms, err != NULL ? err : &own);
+    step_leave(r);
+    return rc < 0 ? rc : OUTBOX_OK;
+}
+
+/* ---- from any thread -------------------------------------------------------------------- */
+
+static bool may_settle(const ob_slot *s, outbox_token token, outbox_verdict v)
+{
+    if (s == NULL || s->verdict != 0)
+        return false;
+    int64_t attempt = (int64_t)s->attempts + s->tries;
+    if (s->state == OB_SENT && attempt == token.attempt)
+        return true;
+    return v == OUTBOX_ACK && token.attempt > 0 && token.attempt <= attempt &&
+           (s->state == OB_SENT || s->state == OB_WAITING ||
+            s->state == OB_READY);
+}
+
+int outbox_settle(outbox_relay_t *relay, outbox_token token,
+                  outbox_verdict verdict, const char *why)
+{
+    int rc = relay_check(relay, NULL);
+
+    if (rc != OUTBOX_OK)
+        return rc;
+    if (verdict != OUTBOX_ACK && verdict != OUTBOX_RETRY &&
+        verdict != OUTBOX_REJECT)
+        return OUTBOX_EINVAL;
+    pthread_mutex_lock(&relay->lock);
+    ob_slot *s = ob_window_find(&relay->win, token.position);
+    if (!may_settle(s, token, verdict)) {
+        rc = OUTBOX_ESTALE;
+    } else {
+        if (verdict != OUTBOX_ACK)
+            ob_slot_why(&relay->win, s, why);
+        ob_window_judge(&relay->win, s, verdict);
+    }
+    pthread_mutex_unlock(&relay->lock);
+    if (rc == OUTBOX_OK)
+        ob_waker_signal(&relay->waker, OB_WAKE_VERDICT);
+    return rc;
+}
+
+void outbox_relay_wake(outbox_relay_t *r)
+{
+    if (r != NULL)
+        ob_waker_signal(&r->waker, OB_WAKE_NOW);
+}
+
+int outbox_relay_stats(outbox_relay_t *r, outbox_stats *st)
+{
+    int rc = relay_check(r, NULL);
+    size_t size = rc == OUTBOX_OK && st != NULL ? st->size : 0;
+
+    if (rc != OUTBOX_OK)
+        return rc;
+    if (size < sizeof size || st == NULL)
+        return OUTBOX_EINVAL;
+    pthread_mutex_lock(&r->lock);
+    outbox_stats now = r->stats;
+    now.inflight = r->win.inflight;
+    pthread_mutex_unlock(&r->lock);
+    memset(st, 0, size);
+    memcpy(st, &now, size < sizeof now ? size : sizeof now);
+    st->size = size;
+    return OUTBOX_OK;
+}

@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * verdict.c - what a verdict does: failures in three kinds.
+ *
+ * A RETRY alone does not tell whether the event or the destination is to
+ * blame.  So the event becomes a suspect, waits, and is tried again without
+ * anything being counted against it.  When another event passes, or is
+ * rejected by a destination that is plainly alive, every suspect is found to
+ * have failed by itself: that counts, it is parked, and after max_attempts
+ * it is dead.  When breaker_failures events are suspect at once, it is the
+ * destination: the breaker opens, nothing is sent but one probe after each
+ * pause, and nothing is counted.
+ *
+ *   CLOSED --- breaker_failures suspects ---> OPEN --- pause ---> HALF_OPEN
+ *     ^                                         ^                    |
+ *     |            an event passes              +--- probe fails ----+
+ *     +----------------------------------------------- probe passes -+
+ *
+ * Invariants (tests/contract: failures):
+ *  1. While nothing passes, no attempt is counted, whatever the number of
+ *     sends.
+ *  2. A suspect is never parked because of failures before the breaker
+ *     closed: those are forgiven.
+ */
+#include "relay.h"
+
+#include <syslog.h>
+
+enum { MAX_PAUSE_FACTOR = 32 };
+
+/* Uniform between 1 ms and min * 2^(failures - 1), at most max: full jitter
+ * keeps failed keys from coming back all at once. */
+int64_t ob_backoff(outbox_relay_t *r, uint32_t failures)
+{
+    uint64_t limit = r->opt.retry_min_ms, chance = 0;
+    uint32_t shift = failures > 0 ? failures - 1 : 0;
+
+    limit = shift < 32 ? limit << shift : r->opt.retry_max_ms;
+    if (limit > r->opt.retry_max_ms)
+        limit = r->opt.retry_max_ms;
+    if (ob_random_bytes(&r->rnd, &chance, sizeof chance) != OUTBOX_OK)
+        return (int64_t)limit;
+    return (int64_t)(1 + chance % limit);
+}
+
+static void deadline_note(outbox_relay_t *r, int64_t when_ms)
+{
+    if (when_ms < r->deadline_ms)
+        r->deadline_ms = when_ms;
+}
+
+/* ---- the breaker ------------------------------------------------------------ */
+
+static void breaker_open(outbox_relay_t *r)
+{
+    int64_t most = (int64_t)r->opt.breaker_ms * MAX_PAUSE_FACTOR;
+
+    r->breaker_pause_ms = r->breaker == OB_CLOSED ? r->opt.breaker_ms
+                                                  : r->breaker_pause_ms * 2;
+    if (r->breaker_pause_ms > most)
+        r->breaker_pause_ms = most;
+    if (r->breaker == OB_CLOSED)
+        ob_relay_log(r, LOG_WARNING, "breaker open: %u events in a row failed",
+                     (unsigned)r->win.suspects);
+    r->breaker = OB_OPEN;
+    r->breaker_until_ms = r->now_ms + r->breaker_pause_ms;
+    r->stats.breaker_open = 1;
+}
+
+static void breaker_close(outbox_relay_t *r)
+{
+    ob_relay_log(r, LOG_NOTICE, "breaker closed: an event has passed");
+    r->breaker = OB_CLOSED;
+    r->stats.breaker_open = 0;
+    for (uint64_t i = 0; i < ob_window_used(&r->win); i++) {
+        ob_slot *s = ob_window_nth(&r->win, i);
+        if (!s->suspect)
+            continue;
+        ob_window_set_suspect(&r->win, s, false);
+        if (s->state == OB_WAITING)
+            ob_window_ready(&r->win, s);
+    }
+}
+
+/* The suspect that has waited longest, so that one bad event cannot be every
+ * probe; without one, any event will do. */
+static ob_slot *breaker_probe(outbox_relay_t *r)
+{
+    ob_slot *best = NULL;
+
+    for (uint64_t i = 0; i < ob_window_used(&r->win); i++) {
+        ob_slot *s = ob_window_nth(&r->win, i);
+        if (s->suspect && s->state == OB_WAITING &&
+            (best == NULL || s->when_ms < best->when_ms))
+            best = s;
+    }
+    return best;
+}
+
+bool ob_breaker_allows(outbox_relay_t *r, ob_slot **probe)
+{
+    *probe = NULL;
+    if (r->breaker == OB_CLOSED)
+        return true;
+    if (r->breaker == OB_HALF_OPEN && r->win.inflight > 0)
+        return false;
+    if (r->breaker == OB_OPEN && r->now_ms < r->breaker_until_ms)
+        return false;
+    r->breaker = OB_HALF_OPEN;
+    *probe = breaker_probe(r);
+    return true;
+}
+
+/* ---- verdicts ---------------------------------------------------------------- */
+
+static void settled(outbox_relay_t *r, ob_slot *s)
+{
+    r->stats.acked++;
+    r->passed = true;
+    if (s->seq != 0)
+        ob_window_doom(&r->win, s, OUTBOX_UNPARK);
+    else
+        ob_window_finish(&r->win, s, OB_DONE,
+                         ob_blocked_find(r, s->chain) != NULL);
+}
+
+/* Its followers in the window are still in the table of the parked. */
+static void drop_followers(outbox_relay_t *r, ob_slot *s)
+{
+    ob_slot *after;
+
+    if (s->seq == 0)
+        return;
+    while ((after = ob_window_at(&r->win, s->next)) != NULL)
+        ob_window_finish(&r->win, after, OB_GONE, false);
+}
+
+/* Without memory for the set the event stays in the window and waits; the
+ * next success tries again. */
+static void park(outbox_relay_t *r, ob_slot *s)
+{
+    if (ob_blocked_add(r, s->chain, s->lane) == NULL)
+        return;
+    s->attempts++;
+    drop_followers(r, s);
+    ob_window_doom(&r->win, s, s->seq != 0 ? OUTBOX_AGAIN : OUTBOX_PARK);
+    s->when_ms = ob_backoff(r, s->attempts);
+}
+
+static void bury(outbox_relay_t *r, ob_slot *s)
+{
+    bool blocks = r->opt.on_dead == OUTBOX_DEAD_BLOCKS_KEY &&
+                  ob_slot_has_key(s);
+
+    if (blocks && ob_blocked_add(r, s->chain, s->lane) == NULL) {
+        ob_window_wait(&r->win, s, r->now_ms + ob_backoff(r, s->tries));
+        deadline_note(r, s->when_ms);
+        return;
+    }
+    s->attempts++;
+    drop_followers(r, s);
+    ob_window_doom(&r->win, s, OUTBOX_BURY);
+}
+
+static void rejected(outbox_relay_t *r, ob_slot *s)
+{
+    r->stats.rejected++;
+    r->passed = true;
+    bury(r, s);
+}
+
+/* An ordered transport failed it because it failed one before it. */
+static bool fails_behind(outbox_relay_t *r, ob_slot *s)
+{
+    return s->seq == 0 && ob_blocked_find(r, s->chain) != NULL;
+}
+
+static void failed(outbox_relay_t *r, ob_slot *s)
+{
+    r->stats.retried++;
+    if (fails_behind(r, s)) {
+        ob_window_doom(&r->win, s, OUTBOX_PARK);
+        return;
+    }
+    ob_window_wait(&r->win, s, r->now_ms + ob_backoff(r, s->tries));
+    ob_window_set_suspect(&r->win, s, true);
+    deadline_note(r, s->when_ms);
+    if (r->breaker == OB_HALF_OPEN ||
+        (r->breaker == OB_CLOSED &&
+         r->win.suspects >= r->opt.breaker_failures))
+        breaker_open(r);
+}
+
+/* Called with the lock held, as all of this file. */
+void ob_verdict_apply(outbox_relay_t *r, ob_slot *s, outbox_verdict v)
+{
+    if (s->state == OB_DONE || s->state == OB_GONE || s->state == OB_DOOMED)
+        return;
+    if (v == OUTBOX_ACK)
+        settled(r, s);
+    else if (v == OUTBOX_REJECT && s->state == OB_SENT)
+        rejected(r, s);
+    else if (s->state == OB_SENT)
+        failed(r, s);
+}
+
+/* Others passed: the suspects failed by themselves. */
+static void convict(outbox_relay_t *r)
+{
+    for (uint64_t i = 0; i < ob_window_used(&r->win); i++) {
+        ob_slot *s = ob_window_nth(&r->win, i);
+        if (!s->suspect || s->state != OB_WAITING)
+            continue;
+        if (s->attempts + 1 >= r->opt.max_attempts)
+            bury(r, s);
+        else
+            park(r, s);
+    }
+}
+
+/* Events whose time has come: to be sent again, or given up as unsettled. */
+static void deadlines(outbox_relay_t *r)
+{
+    int64_t next = INT64_MAX;
+
+    for (uint64_t i = 0; i < ob_window_used(&r->win); i++) {
+        ob_slot *s = ob_window_nth(&r->win, i);
+        if (s->state != OB_WAITING && s->state != OB_SENT)
+            continue;
+        if (s->when_ms > r->now_ms || s->verdict != 0) {
+            if (s->when_ms < next && s->verdict == 0)
+                next = s->when_ms;
+        } else if (s->state == OB_WAITING) {
+            ob_window_ready(&r->win, s);
+        } else if (s->when_ms != 0) {
+            ob_slot_why(&r->win, s, "no verdict within settle_ms");
+            failed(r, s);
+            next = s->when_ms < next ? s->when_ms : next;
+        }
+    }
+    r->deadline_ms = next;
+}
+
+void ob_verdict_turn(outbox_relay_t *r)
+{
+    outbox_verdict v;
+    ob_slot *s;
+
+    while ((s = ob_window_next_judged(&r->win, &v)) != NULL)
+        ob_verdict_apply(r, s, v);
+    if (r->now_ms >= r->deadline_ms)
+        deadlines(r);
+    if (!r->passed)
+        return;
+    r->passed = false;
+    if (r->breaker != OB_CLOSED)
+        breaker_close(r);
+    else if (r->win.suspects > 0)
+        convict(r);
+}

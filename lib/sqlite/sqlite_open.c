@@ -1,0 +1,598 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * sqlite_open.c - borrowed and own connections, statements, errors.
+ *
+ * An own connection never checkpoints passively and not on close: SQLite
+ * 3.7.0 to 3.51.2 can lose commits or corrupt the file when one connection
+ * checkpoints while another writes (sqlite.org/wal.html#walresetbug).  The
+ * application's own connection checkpoints as it always did.
+ *
+ * Its busy handler asks again every 50 us to 1 ms.  The library's usual one
+ * sleeps up to 100 ms, and beside a publisher that writes without a pause it
+ * hardly ever finds the lock free.
+ */
+#include "sqlite_store.h"
+
+#include <time.h>
+
+enum { BUSY_MS = 100 };
+
+static const char *const sqlite_statements[SQ_COUNT_STMTS] = {
+    [SQ_BEGIN] = "BEGIN IMMEDIATE",
+    [SQ_BEGIN_READ] = "BEGIN",
+    [SQ_COMMIT] = "COMMIT",
+    [SQ_ROLLBACK] = "ROLLBACK",
+    [SQ_DATA_VERSION] = "PRAGMA main.data_version",
+    [SQ_SYNCHRONOUS] = "PRAGMA main.synchronous",
+    [SQ_META] = "SELECT version, lanes FROM main.\"outbox_meta\"",
+    [SQ_APPEND] =
+        "INSERT INTO main.\"outbox_log\" (id, topic, type, key, content_type,"
+        " headers, payload, published_ms) VALUES (?1,?2,?3,?4,?5,?6,?7,?8)",
+    [SQ_UNAPPEND] = "DELETE FROM main.\"outbox_log\" WHERE position = ?1",
+    [SQ_ACCEPT] =
+        "INSERT INTO main.\"outbox_inbox\" (consumer, id, accepted_ms)"
+        " VALUES (?1,?2,?3) ON CONFLICT DO NOTHING",
+    [SQ_PRUNE] =
+        "DELETE FROM main.\"outbox_inbox\" WHERE accepted_ms < ?1 AND mark IN"
+        " (SELECT mark FROM main.\"outbox_inbox\" ORDER BY mark LIMIT ?2)",
+    [SQ_FIND_SUB] =
+        "SELECT sub, keep_ms FROM main.\"outbox_subscription\""
+        " WHERE name = ?1",
+    [SQ_ADD_SUB] =
+        "INSERT INTO main.\"outbox_subscription\" (name, keep_ms)"
+        " VALUES (?1,?2)",
+    [SQ_KEEP_SUB] =
+        "UPDATE main.\"outbox_subscription\" SET keep_ms = ?2"
+        " WHERE sub = ?1",
+    [SQ_ADD_LANE] =
+        "INSERT INTO main.\"outbox_lane\" (sub, lane, position, anchor)"
+        " VALUES (?1,?2,?3,?4)",
+    [SQ_NEWEST] =
+        "SELECT position, id FROM main.\"outbox_log\""
+        " ORDER BY position DESC LIMIT 1",
+    [SQ_BEAT] =
+        "INSERT INTO main.\"outbox_relay\" (sub, relay, beat, want)"
+        " VALUES (?1,?2,1,?3) ON CONFLICT (sub, relay)"
+        " DO UPDATE SET beat = beat + 1, want = ?3",
+    [SQ_LANES] =
+        "SELECT l.lane, l.owner, l.token, coalesce(r.beat, -1)"
+        " FROM main.\"outbox_lane\" l LEFT JOIN main.\"outbox_relay\" r"
+        " ON r.sub = l.sub AND r.relay = l.owner"
+        " WHERE l.sub = ?1 ORDER BY l.lane",
+    [SQ_RELAYS] =
+        "SELECT relay, beat, want FROM main.\"outbox_relay\""
+        " WHERE sub = ?1 ORDER BY relay LIMIT ?2",
+    [SQ_LEAVE] =
+        "DELETE FROM main.\"outbox_relay\" WHERE sub = ?1 AND relay = ?2",
+    [SQ_TAKE] =
+        "UPDATE main.\"outbox_lane\" AS l SET owner = ?3, token = token + 1"
+        " WHERE sub = ?1 AND lane = ?2 AND token = ?4 AND"
+        " (owner IS NULL OR owner = ?3 OR NOT EXISTS"
+        " (SELECT 1 FROM main.\"outbox_relay\" r WHERE r.sub = ?1"
+        " AND r.relay = l.owner AND r.beat <> ?5))",
+    [SQ_CURSOR] =
+        "SELECT token, position, anchor FROM main.\"outbox_lane\""
+        " WHERE sub = ?1 AND lane = ?2",
+    [SQ_ANCHOR] =
+        "SELECT 1 FROM main.\"outbox_log\" WHERE position = ?1 AND id = ?2",
+    [SQ_REWIND] =
+        "UPDATE main.\"outbox_lane\" SET position = 0, anchor = NULL"
+        " WHERE sub = ?1 AND lane = ?2",
+    [SQ_READ] =
+        "SELECT position, id, topic, type, key, content_type, headers,"
+        " payload, published_ms FROM main.\"outbox_log\""
+        " WHERE position >= ?1 ORDER BY position LIMIT ?2",
+    [SQ_SAVE] =
+        "UPDATE main.\"outbox_lane\" SET position = ?5, anchor = ?6,"
+        " owner = CASE WHEN ?7 THEN NULL ELSE owner END"
+        " WHERE sub = ?1 AND lane = ?2 AND owner = ?3 AND token = ?4",
+    [SQ_PARK] =
+        "INSERT INTO main.\"outbox_parked\" (id, topic, type, key,"
+        " content_type, headers, payload, published_ms, sub, lane, chain,"
+        " position, attempts, why, delay_ms, seq)"
+        " SELECT ?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,"
+        " coalesce(max(seq), 4294967296) + 1 FROM main.\"outbox_parked\""
+        " WHERE sub = ?9 AND lane = ?10 AND chain = ?11",
+    [SQ_AGAIN] =
+        "UPDATE main.\"outbox_parked\" SET attempts = ?5, delay_ms = ?6,"
+        " why = ?7 WHERE sub = ?1 AND lane = ?2 AND chain = ?3 AND seq = ?4",
+    [SQ_UNPARK] =
+        "DELETE FROM main.\"outbox_parked\" WHERE sub = ?1 AND lane = ?2"
+        " AND chain = ?3 AND seq = ?4",
+    [SQ_BURY] =
+        "INSERT INTO main.\"outbox_dead\" (id, topic, type, key,"
+        " content_type, headers, payload, published_ms, sub, lane, chain,"
+        " position, attempts, why, blocks, died_ms) VALUES"
+        " (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16)",
+    [SQ_PARKED] =
+        "SELECT position, id, topic, type, key, content_type, headers,"
+        " payload, published_ms, seq, attempts, delay_ms"
+        " FROM main.\"outbox_parked\""
+        " WHERE sub = ?1 AND lane = ?2 AND chain = ?3 ORDER BY seq LIMIT ?4",
+    [SQ_BLOCKED] =
+        "SELECT chain, min(seq), attempts, delay_ms"
+        " FROM main.\"outbox_parked\" WHERE sub = ?1 AND lane = ?2"
+        " GROUP BY chain UNION ALL"
+        " SELECT chain, 0, attempts, -1 FROM main.\"outbox_dead\""
+        " WHERE sub = ?1 AND lane = ?2 AND blocks = 1",
+    [SQ_TRIM_ANY] =
+        "SELECT 1 FROM main.\"outbox_log\" WHERE position <"
+        " (SELECT min(position) FROM main.\"outbox_lane\") LIMIT 1",
+    /* A cursor whose anchor is gone belongs to another log: it says nothing
+     * about this one. */
+    [SQ_TRIM] =
+        "DELETE FROM main.\"outbox_log\" WHERE position IN"
+        " (SELECT position FROM main.\"outbox_log\" WHERE position <"
+        " (SELECT min(position) FROM main.\"outbox_lane\") AND (?1 - "
+        " (SELECT max(keep_ms) FROM main.\"outbox_subscription\")"
+        " > published_ms OR (SELECT max(keep_ms)"
+        " FROM main.\"outbox_subscription\") = 0)"
+        " ORDER BY position LIMIT ?2) AND NOT EXISTS"
+        " (SELECT 1 FROM main.\"outbox_lane\" l WHERE l.position > 0 AND NOT"
+        " EXISTS (SELECT 1 FROM main.\"outbox_log\" e WHERE"
+        " e.position = l.position AND e.id = l.anchor))",
+    [SQ_COUNT] =
+        "SELECT (SELECT count(*) FROM main.\"outbox_parked\" WHERE sub = ?1),"
+        " (SELECT count(*) FROM main.\"outbox_dead\" WHERE sub = ?1),"
+        " max(0, coalesce((SELECT max(position) FROM main.\"outbox_log\"), 0)"
+        " - p), coalesce((SELECT published_ms FROM main.\"outbox_log\""
+        " WHERE position > p ORDER BY position LIMIT 1), 0) FROM"
+        " (SELECT coalesce(min(position), 0) AS p FROM main.\"outbox_lane\""
+        " WHERE sub = ?1)",
+};
+
+/* ---- errors -------------------------------------------------------------------- */
+
+static bool lacks_tables(sqlite3 *db)
+{
+    const char *text = sqlite3_errmsg(db);
+
+    return strncmp(text, "no such table", 13) == 0 ||
+           strncmp(text, "no such column", 14) == 0 ||
+           strstr(text, "has no column named") != NULL;
+}
+
+static int code_of(ob_sqlite *st, int native)
+{
+    switch (native & 0xff) {
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+        return OUTBOX_EBUSY;
+    case SQLITE_READONLY:
+        return OUTBOX_EREADONLY;
+    case SQLITE_NOMEM:
+        return OUTBOX_ENOMEM;
+    case SQLITE_TOOBIG:
+        return OUTBOX_EINVAL;
+    case SQLITE_ERROR:
+        return lacks_tables(st->db) ? OUTBOX_ESCHEMA : OUTBOX_EDB;
+    default:
+        return OUTBOX_EDB;
+    }
+}
+
+int ob_sqlite_error(ob_sqlite *st, const char *doing, outbox_error *err)
+{
+    int native = sqlite3_extended_errcode(st->db);
+    int code = code_of(st, native);
+
+    outbox_error_set(err, code, "%s: %s%s", doing, sqlite3_errmsg(st->db),
+                     code == OUTBOX_ESCHEMA ? ": run outbox_migrate()" : "");
+    if (err != NULL)
+        err->native = native;
+    /* After these the connection itself is in doubt. */
+    if (code == OUTBOX_EDB && (native & 0xff) != SQLITE_FULL)
+        st->broken = true;
+    return code;
+}
+
+/* ---- statements ------------------------------------------------------------------ */
+
+char *ob_sqlite_expand(const ob_sqlite *st, const char *sql)
+{
+    static const char mark[] = "\"outbox_";
+    const outbox_allocator *mem = &st->base.mem;
+    size_t n = strlen(sql) + 1, prefix = strlen(st->prefix);
+
+    for (const char *p = sql; (p = strstr(p, mark)) != NULL; p++)
+        n += prefix;
+    char *out = mem->malloc(mem->arg, n), *to = out;
+    if (out == NULL)
+        return NULL;
+    while (*sql != '\0') {
+        if (strncmp(sql, mark, sizeof mark - 1) != 0) {
+            *to++ = *sql++;
+            continue;
+        }
+        *to++ = '"';
+        memcpy(to, st->prefix, prefix);
+        to += prefix;
+        sql += sizeof mark - 1;
+    }
+    *to = '\0';
+    return out;
+}
+
+static int prepare(ob_sqlite *st, enum ob_sqlite_stmt which,
+                   outbox_error *err)
+{
+    const outbox_allocator *mem = &st->base.mem;
+    char *sql = ob_sqlite_expand(st, sqlite_statements[which]);
+
+    if (sql == NULL)
+        return outbox_error_set(err, OUTBOX_ENOMEM, "out of memory");
+    int rc = sqlite3_prepare_v3(st->db, sql, -1, SQLITE_PREPARE_PERSISTENT,
+                                &st->stmts[which], NULL);
+    mem->free(mem->arg, sql);
+    return rc == SQLITE_OK ? OUTBOX_OK
+                           : ob_sqlite_error(st, "prepare", err);
+}
+
+sqlite3_stmt *ob_sqlite_stmt(ob_sqlite *st, enum ob_sqlite_stmt which, int *rc,
+                             outbox_error *err)
+{
+    *rc = OUTBOX_OK;
+    if (st->stmts[which] == NULL)
+        *rc = prepare(st, which, err);
+    return *rc == OUTBOX_OK ? st->stmts[which] : NULL;
+}
+
+int ob_sqlite_run(ob_sqlite *st, sqlite3_stmt *stmt, const char *doing,
+                  outbox_error *err)
+{
+    int rc;
+
+    do {
+        rc = sqlite3_step(stmt);
+    } while (rc == SQLITE_ROW);
+    int out = rc == SQLITE_DONE ? OUTBOX_OK : ob_sqlite_error(st, doing, err);
+    sqlite3_reset(stmt);
+    sqlite3_clear_bindings(stmt);
+    return out;
+}
+
+static int run_plain(ob_sqlite *st, enum ob_sqlite_stmt which,
+                     const char *doing, outbox_error *err)
+{
+    int rc;
+    sqlite3_stmt *stmt = ob_sqlite_stmt(st, which, &rc, err);
+
+    return stmt != NULL ? ob_sqlite_run(st, stmt, doing, err) : rc;
+}
+
+int ob_sqlite_begin(ob_sqlite *st, enum ob_sqlite_stmt how,
+                    outbox_error *err)
+{
+    if (!sqlite3_get_autocommit(st->db))
+        return outbox_error_set(err, OUTBOX_EINVAL,
+                                "a transaction is open on this connection: "
+                                "end it first");
+    return run_plain(st, how, "begin", err);
+}
+
+int ob_sqlite_end(ob_sqlite *st, int rc, outbox_error *err)
+{
+    if (rc >= 0) {
+        int end = run_plain(st, SQ_COMMIT, "commit", err);
+        if (end == OUTBOX_OK)
+            return rc;
+        rc = end;
+    }
+    if (!sqlite3_get_autocommit(st->db) &&
+        run_plain(st, SQ_ROLLBACK, "rollback", NULL) != OUTBOX_OK)
+        st->broken = true;
+    return rc;
+}
+
+/* Bytes outlive the statement's run: nothing is copied. */
+void ob_sqlite_bind_bytes(sqlite3_stmt *stmt, int at, const outbox_bytes *b,
+                          bool text)
+{
+    if (b->ptr == NULL)
+        sqlite3_bind_null(stmt, at);
+    else if (text)
+        sqlite3_bind_text64(stmt, at, b->ptr, b->len, SQLITE_STATIC,
+                            SQLITE_UTF8);
+    else
+        sqlite3_bind_blob64(stmt, at, b->ptr, b->len, SQLITE_STATIC);
+}
+
+/* ---- the clock --------------------------------------------------------------------- */
+
+/* The database's clock is its VFS's, the one that its date functions use. */
+int64_t ob_sqlite_now_ms(outbox_store *s)
+{
+    const int64_t epoch = INT64_C(210866760000000);     /* of Julian days */
+    sqlite3_vfs *vfs = ((ob_sqlite *)s)->vfs;
+    sqlite3_int64 now = 0;
+    double days = 0;
+
+    if (vfs == NULL)
+        return 0;
+    if (vfs->iVersion >= 2 && vfs->xCurrentTimeInt64 != NULL) {
+        vfs->xCurrentTimeInt64(vfs, &now);
+        return now - epoch;
+    }
+    vfs->xCurrentTime(vfs, &days);
+    return (int64_t)(days * 86400000.0) - epoch;
+}
+
+/* ---- opening ------------------------------------------------------------------------ */
+
+static const outbox_store_ops sqlite_ops;
+
+static int prefix_set(ob_sqlite *st, const char *prefix, outbox_error *err)
+{
+    if (prefix == NULL)
+        prefix = "outbox_";
+    size_t n = strnlen(prefix, OB_PREFIX_MAX + 1);
+    if (n == 0 || n > OB_PREFIX_MAX)
+        return outbox_error_set(err, OUTBOX_EINVAL,
+                                "outbox_options.prefix is empty or longer "
+                                "than %d bytes", OB_PREFIX_MAX);
+    for (size_t i = 0; i < n; i++) {
+        char c = prefix[i];
+        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' ||
+              (c >= '0' && c <= '9')))
+            return outbox_error_set(err, OUTBOX_EINVAL,
+                                    "outbox_options.prefix may hold letters, "
+                                    "digits and _ only");
+    }
+    memcpy(st->prefix, prefix, n + 1);
+    return OUTBOX_OK;
+}
+
+/* Two names of one file that SQLite resolves differently do not share wake-
+ * ups; the relay's watch on the file is behind that. */
+static uint64_t identity(const ob_sqlite *st)
+{
+    char name[4096 + OB_PREFIX_MAX + 2];
+    const char *file = sqlite3_db_filename(st->db, "main");
+
+    if (file == NULL || *file == '\0' || strlen(file) > 4096)
+        return 0;
+    size_t n = strlen(file);
+    memcpy(name, file, n + 1);
+    strcpy(name + n + 1, st->prefix);
+    return outbox_hash(name, n + 1 + strlen(st->prefix));
+}
+
+static void adopt(ob_sqlite *st)
+{
+    st->vfs = NULL;
+    sqlite3_file_control(st->db, "main", SQLITE_FCNTL_VFS_POINTER, &st->vfs);
+    if (st->vfs == NULL)
+        st->vfs = sqlite3_vfs_find(NULL);
+    st->base.database = identity(st);
+}
+
+static int store_new(ob_sqlite **out, const outbox_options *opt,
+                     outbox_error *err)
+{
+    outbox_options o;
+    outbox_allocator mem;
+    int rc = outbox_options_read(&o, opt, &mem, err);
+
+    if (rc != OUTBOX_OK)
+        return rc;
+    ob_sqlite *st = mem.malloc(mem.arg, sizeof *st);
+    if (st == NULL)
+        return outbox_error_set(err, OUTBOX_ENOMEM, "out of memory");
+    memset(st, 0, sizeof *st);
+    st->base.ops = &sqlite_ops;
+    st->base.mem = mem;
+    st->on_connect = o.on_connect;
+    st->on_connect_arg = o.arg;
+    st->notify_fd = st->notify_watch = -1;
+    st->wait_version = st->synced_version = -1;
+    rc = prefix_set(st, o.prefix, err);
+    if (rc != OUTBOX_OK)
+        mem.free(mem.arg, st);
+    else
+        *out = st;
+    return rc;
+}
+
+void ob_sqlite_disconnect(ob_sqlite *st)
+{
+    ob_sqlite_unwatch(st);
+    for (int i = 0; i < SQ_COUNT_STMTS; i++) {
+        sqlite3_finalize(st->stmts[i]);
+        st->stmts[i] = NULL;
+    }
+    if (st->own)
+        sqlite3_close(st->db);
+    st->db = NULL;
+    st->checked = false;
+}
+
+static void store_close(outbox_store *s)
+{
+    ob_sqlite *st = (ob_sqlite *)s;
+    outbox_allocator mem = st->base.mem;
+
+    ob_sqlite_disconnect(st);
+    if (st->path != NULL)
+        mem.free(mem.arg, st->path);
+    mem.free(mem.arg, st);
+}
+
+static int borrow(ob_sqlite **out, struct sqlite3 *db,
+                  const outbox_options *opt, outbox_error *err)
+{
+    if (db == NULL)
+        return outbox_error_set(err, OUTBOX_EINVAL, "db is NULL");
+    int rc = store_new(out, opt, err);
+    if (rc != OUTBOX_OK)
+        return rc;
+    (*out)->db = db;
+    adopt(*out);
+    return OUTBOX_OK;
+}
+
+int outbox_sqlite_open(outbox_t **out, struct sqlite3 *db,
+                       const outbox_options *opt, outbox_error *err)
+{
+    ob_sqlite *st;
+
+    if (out == NULL)
+        return outbox_error_set(err, OUTBOX_EINVAL, "out is NULL");
+    *out = NULL;
+    int rc = borrow(&st, db, opt, err);
+    if (rc != OUTBOX_OK)
+        return rc;
+    rc = outbox_from_store(out, &st->base, opt, err);
+    if (rc != OUTBOX_OK)
+        store_close(&st->base);
+    return rc;
+}
+
+int inbox_sqlite_open(inbox_t **out, struct sqlite3 *db,
+                      const outbox_options *opt, outbox_error *err)
+{
+    ob_sqlite *st;
+
+    if (out == NULL)
+        return outbox_error_set(err, OUTBOX_EINVAL, "out is NULL");
+    *out = NULL;
+    int rc = borrow(&st, db, opt, err);
+    if (rc != OUTBOX_OK)
+        return rc;
+    rc = inbox_from_store(out, &st->base, opt, err);
+    if (rc != OUTBOX_OK)
+        store_close(&st->base);
+    return rc;
+}
+
+/* ---- a connection of our own ---------------------------------------------------------- */
+
+static int busy_handler(void *arg, int times)
+{
+    ob_sqlite *st = arg;
+    int64_t now_us = outbox_monotonic_us();
+    long pause_us = times < 20 ? 50L * (times + 1) : 1000L;
+    struct timespec pause = { 0, pause_us * 1000 };
+
+    if (times == 0)
+        st->busy_until_us = now_us + BUSY_MS * 1000;
+    if (now_us >= st->busy_until_us)
+        return 0;
+    nanosleep(&pause, NULL);
+    return 1;
+}
+
+static int settings(ob_sqlite *st, outbox_error *err)
+{
+    sqlite3 *db = st->db;
+
+    sqlite3_busy_handler(db, busy_handler, st);
+    sqlite3_extended_result_codes(db, 1);
+    sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+    if (sqlite3_exec(db, "PRAGMA wal_autocheckpoint = 0;"
+                     "PRAGMA synchronous = NORMAL;"
+                     "SELECT count(*) FROM sqlite_master", NULL, NULL, NULL)
+        != SQLITE_OK)
+        return ob_sqlite_error(st, "open", err);
+    if (st->on_connect != NULL && st->on_connect(st->on_connect_arg, db) != 0)
+        return outbox_error_set(err, OUTBOX_EDB, "on_connect refused");
+    return OUTBOX_OK;
+}
+
+static int has_file(ob_sqlite *st, outbox_error *err)
+{
+    const char *file = sqlite3_db_filename(st->db, "main");
+
+    if (file != NULL && *file != '\0')
+        return OUTBOX_OK;
+    return outbox_error_set(err, OUTBOX_EINVAL,
+                            "an in-memory or temporary database is seen by "
+                            "one connection only: give a file");
+}
+
+int ob_sqlite_reconnect(ob_sqlite *st, outbox_error *err)
+{
+    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_URI |
+                SQLITE_OPEN_NOMUTEX;
+
+    ob_sqlite_disconnect(st);
+    int rc = sqlite3_open_v2(st->path, &st->db, flags, NULL);
+    if (st->db == NULL)
+        return outbox_error_set(err, OUTBOX_ENOMEM, "out of memory");
+    rc = rc != SQLITE_OK ? ob_sqlite_error(st, "open", err)
+                         : has_file(st, err);
+    if (rc == OUTBOX_OK)
+        rc = settings(st, err);
+    if (rc != OUTBOX_OK) {
+        ob_sqlite_disconnect(st);
+        return rc;
+    }
+    st->broken = false;
+    st->wait_version = st->synced_version = -1;
+    adopt(st);
+    return OUTBOX_OK;
+}
+
+static int own_path(ob_sqlite *st, const char *path, outbox_error *err)
+{
+    const outbox_allocator *mem = &st->base.mem;
+    size_t n = strlen(path) + 1;
+
+    st->path = mem->malloc(mem->arg, n);
+    if (st->path == NULL)
+        return outbox_error_set(err, OUTBOX_ENOMEM, "out of memory");
+    memcpy(st->path, path, n);
+    return OUTBOX_OK;
+}
+
+int outbox_sqlite_connect(outbox_t **out, const char *path,
+                          const outbox_options *opt, outbox_error *err)
+{
+    ob_sqlite *st;
+
+    if (out == NULL)
+        return outbox_error_set(err, OUTBOX_EINVAL, "out is NULL");
+    *out = NULL;
+    if (path == NULL || *path == '\0' || strcmp(path, ":memory:") == 0)
+        return outbox_error_set(err, OUTBOX_EINVAL,
+                                "path is empty or :memory:, which no second "
+                                "connection can see: give a file");
+    if (sqlite3_threadsafe() == 0)
+        return outbox_error_set(err, OUTBOX_EINVAL,
+                                "this SQLite was built without threads");
+    int rc = store_new(&st, opt, err);
+    if (rc != OUTBOX_OK)
+        return rc;
+    st->own = true;
+    st->base.relayable = 1;
+    rc = own_path(st, path, err);
+    if (rc == OUTBOX_OK)
+        rc = ob_sqlite_reconnect(st, err);
+    if (rc == OUTBOX_OK)
+        rc = outbox_from_store(out, &st->base, opt, err);
+    if (rc != OUTBOX_OK)
+        store_close(&st->base);
+    return rc;
+}
+
+static const outbox_store_ops sqlite_ops = {
+    .size = sizeof sqlite_ops,
+    .name = "sqlite",
+    .append = ob_sqlite_append,
+    .accept = ob_sqlite_accept,
+    .commit = ob_sqlite_commit,
+    .prune = ob_sqlite_prune,
+    .migrate = ob_sqlite_migrate,
+    .attach = ob_sqlite_attach,
+    .beat = ob_sqlite_beat,
+    .acquire = ob_sqlite_acquire,
+    .read = ob_sqlite_read,
+    .save = ob_sqlite_save,
+    .parked = ob_sqlite_parked,
+    .blocked = ob_sqlite_blocked,
+    .trim = ob_sqlite_trim,
+    .count = ob_sqlite_count,
+    .leave = ob_sqlite_leave,
+    .wait = ob_sqlite_wait,
+    .now_ms = ob_sqlite_now_ms,
+    .close = store_close,
+};

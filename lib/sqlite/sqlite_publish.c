@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * sqlite_publish.c - what runs in the caller's transaction: events in, marks
+ * in, and the COMMIT that must be one.
+ *
+ * Before every write sqlite3_get_autocommit() must say that a transaction is
+ * open.  It is not enough that the caller began one: an I/O error, a full
+ * disk or ON CONFLICT ROLLBACK ends it behind his back, and the next INSERT
+ * would commit alone - an event without its cause.
+ *
+ * The caller's last_insert_rowid is put back: his INSERT came before ours.
+ */
+#include "sqlite_store.h"
+
+static int transaction_check(ob_sqlite *st, outbox_error *err)
+{
+    if (sqlite3_get_autocommit(st->db))
+        return outbox_error_set(err, OUTBOX_ENOTX,
+                                "no transaction is open: BEGIN first, or an "
+                                "error has rolled yours back");
+    if (sqlite3_db_readonly(st->db, "main") == 1)
+        return outbox_error_set(err, OUTBOX_EREADONLY,
+                                "the database was opened read-only");
+    return ob_sqlite_check(st, err);
+}
+
+/* The transaction did not survive what we did in it. */
+static int if_aborted(ob_sqlite *st, int rc, outbox_error *err)
+{
+    if (rc >= 0 || !sqlite3_get_autocommit(st->db))
+        return rc;
+    outbox_error was = *err;
+    outbox_error_set(err, OUTBOX_EABORTED, "rolled back by SQLite: %.200s",
+                     was.text);
+    err->native = was.native;
+    return OUTBOX_EABORTED;
+}
+
+/* ---- events ---------------------------------------------------------------------- */
+
+static int append_one(ob_sqlite *st, outbox_row *row, outbox_error *err)
+{
+    outbox_bytes id = { row->id, 16 };
+    int rc;
+    sqlite3_stmt *stmt = ob_sqlite_stmt(st, SQ_APPEND, &rc, err);
+
+    if (stmt == NULL)
+        return rc;
+    row->published_ms = ob_sqlite_now_ms(&st->base);
+    ob_sqlite_bind_bytes(stmt, 1, &id, false);
+    ob_sqlite_bind_bytes(stmt, 2, &row->topic, true);
+    ob_sqlite_bind_bytes(stmt, 3, &row->type, true);
+    ob_sqlite_bind_bytes(stmt, 4, &row->key, true);
+    ob_sqlite_bind_bytes(stmt, 5, &row->content_type, true);
+    ob_sqlite_bind_bytes(stmt, 6, &row->headers, true);
+    ob_sqlite_bind_bytes(stmt, 7, &row->payload, false);
+    sqlite3_bind_int64(stmt, 8, row->published_ms);
+    rc = sqlite3_step(stmt);
+    sqlite3_reset(stmt);
+    if (rc != SQLITE_DONE)
+        return ob_sqlite_error(st, "publish", err);
+    row->position = sqlite3_last_insert_rowid(st->db);
+    return OUTBOX_OK;
+}
+
+/* Take back the first n rows of a publish that failed. */
+static int unappend(ob_sqlite *st, const outbox_row *rows, size_t n,
+                    outbox_error *err)
+{
+    int rc = OUTBOX_OK;
+
+    for (size_t i = 0; i < n && rc == OUTBOX_OK; i++) {
+        sqlite3_stmt *stmt = ob_sqlite_stmt(st, SQ_UNAPPEND, &rc, err);
+        if (stmt == NULL)
+            break;
+        sqlite3_bind_int64(stmt, 1, rows[i].position);
+        rc = ob_sqlite_run(st, stmt, "take back", err);
+    }
+    return rc;
+}
+
+static int commit_now(ob_sqlite *st, outbox_error *err)
+{
+    int rc;
+    sqlite3_stmt *stmt = ob_sqlite_stmt(st, SQ_COMMIT, &rc, err);
+
+    return stmt == NULL ? rc : ob_sqlite_run(st, stmt, "commit", err);
+}
+
+int ob_sqlite_append(outbox_store *s, outbox_row *rows, size_t n, int commit,
+                     outbox_error *err)
+{
+    ob_sqlite *st = (ob_sqlite *)s;
+    outbox_error again;
+    size_t done = 0;
+    int rc = transaction_check(st, err);
+
+    if (rc != OUTBOX_OK)
+        return rc;
+    sqlite3_int64 last = sqlite3_last_insert_rowid(st->db);
+    while (done < n && rc == OUTBOX_OK) {
+        rc = append_one(st, &rows[done], err);
+        done += rc == OUTBOX_OK;
+    }
+    if (rc == OUTBOX_OK && commit)
+        rc = commit_now(st, err);
+    if (rc != OUTBOX_OK && !sqlite3_get_autocommit(st->db) &&
+        unappend(st, rows, done, &again) != OUTBOX_OK)
+        rc = outbox_error_set(err, OUTBOX_EABORTED,
+                              "part of the events could not be taken back: "
+                              "%.150s", again.text);
+    sqlite3_set_last_insert_rowid(st->db, last);
+    return if_aborted(st, rc, err);
+}
+
+/* ---- marks ------------------------------------------------------------------------ */
+
+int ob_sqlite_accept(outbox_store *s, const char *consumer,
+                     const outbox_bytes *id, outbox_error *err)
+{
+    ob_sqlite *st = (ob_sqlite *)s;
+    int rc = transaction_check(st, err);
+
+    if (rc != OUTBOX_OK)
+        return rc;
+    sqlite3_stmt *stmt = ob_sqlite_stmt(st, SQ_ACCEPT, &rc, err);
+    if (stmt == NULL)
+        return if_aborted(st, rc, err);
+    sqlite3_int64 last = sqlite3_last_insert_rowid(st->db);
+    sqlite3_bind_text(stmt, 1, consumer, -1, SQLITE_STATIC);
+    /* Text and UUIDs of the same bytes stay apart: their types differ. */
+    ob_sqlite_bind_bytes(stmt, 2, id, id->len != 16);
+    sqlite3_bind_int64(stmt, 3, ob_sqlite_now_ms(s));
+    rc = ob_sqlite_run(st, stmt, "accept", err);
+    int first = rc == OUTBOX_OK && sqlite3_changes(st->db) == 1;
+    sqlite3_set_last_insert_rowid(st->db, last);
+    return rc == OUTBOX_OK ? first : if_aborted(st, rc, err);
+}
+
+static int synchronous(ob_sqlite *st, int *level, outbox_error *err)
+{
+    int rc;
+    sqlite3_stmt *stmt = ob_sqlite_stmt(st, SQ_SYNCHRONOUS, &rc, err);
+
+    if (stmt == NULL)
+        return rc;
+    if (sqlite3_step(stmt) == SQLITE_ROW)
+        *level = sqlite3_column_int(stmt, 0);
+    sqlite3_reset(stmt);
+    return OUTBOX_OK;
+}
+
+/* An effect that the broker thinks was had must survive a power loss: below
+ * synchronous=FULL the WAL is synced here. */
+int ob_sqlite_commit(outbox_store *s, outbox_error *err)
+{
+    ob_sqlite *st = (ob_sqlite *)s;
+    int level = 0;
+
+    if (sqlite3_get_autocommit(st->db))
+        return outbox_error_set(err, OUTBOX_ENOTX,
+                                "no transaction is open: BEGIN first, or an "
+                                "error has rolled yours back");
+    int rc = synchronous(st, &level, err);
+    if (rc == OUTBOX_OK)
+        rc = commit_now(st, err);
+    if (rc != OUTBOX_OK)
+        return if_aborted(st, rc, err);
+    if (level < 2 && ob_sqlite_sync(st, err) != OUTBOX_OK)
+        return outbox_error_set(err, OUTBOX_EINDOUBT,
+                                "committed, but the file could not be "
+                                "synced: a power loss may undo it");
+    return OUTBOX_OK;
+}
+
+int ob_sqlite_prune(outbox_store *s, int64_t keep_ms, int limit,
+                    outbox_error *err)
+{
+    ob_sqlite *st = (ob_sqlite *)s;
+    int rc = ob_sqlite_check(st, err);
+
+    if (rc != OUTBOX_OK)
+        return rc;
+    sqlite3_stmt *stmt = ob_sqlite_stmt(st, SQ_PRUNE, &rc, err);
+    if (stmt == NULL)
+        return rc;
+    sqlite3_bind_int64(stmt, 1, ob_sqlite_now_ms(s) - keep_ms);
+    sqlite3_bind_int(stmt, 2, limit);
+    rc = ob_sqlite_run(st, stmt, "prune", err);
+    return rc == OUTBOX_OK ? sqlite3_changes(st->db) : rc;
+}

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * sqlite_store.h - the SQLite store, shared by its files: sqlite_open.c opens
+ * and maps errors, sqlite_schema.c migrates and attaches, sqlite_publish.c
+ * works in the caller's transaction, sqlite_relay.c in the relay's own,
+ * sqlite_wait.c watches the file and makes it durable.
+ */
+#ifndef OB_SQLITE_STORE_H
+#define OB_SQLITE_STORE_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+
+#include <stdbool.h>
+#include <string.h>
+
+#include <sqlite3.h>
+
+#include <outbox/sqlite.h>
+#include <outbox/store.h>
+
+enum { OB_SQLITE_VERSION = 1, OB_PREFIX_MAX = 32 };
+
+/* One entry for each statement of sqlite_statements[], in its order. */
+enum ob_sqlite_stmt {
+    SQ_BEGIN, SQ_BEGIN_READ, SQ_COMMIT, SQ_ROLLBACK, SQ_DATA_VERSION,
+    SQ_SYNCHRONOUS, SQ_META, SQ_APPEND, SQ_UNAPPEND, SQ_ACCEPT, SQ_PRUNE,
+    SQ_FIND_SUB, SQ_ADD_SUB, SQ_KEEP_SUB, SQ_ADD_LANE, SQ_NEWEST, SQ_BEAT,
+    SQ_LANES, SQ_RELAYS, SQ_LEAVE, SQ_TAKE, SQ_CURSOR, SQ_ANCHOR, SQ_REWIND,
+    SQ_READ, SQ_SAVE, SQ_PARK, SQ_AGAIN, SQ_UNPARK, SQ_BURY, SQ_PARKED,
+    SQ_BLOCKED, SQ_TRIM_ANY, SQ_TRIM, SQ_COUNT, SQ_COUNT_STMTS
+};
+
+typedef struct ob_sqlite {
+    outbox_store  base;
+    sqlite3      *db;
+    bool          own, broken, checked;
+    char          prefix[OB_PREFIX_MAX + 1];
+    char         *path;         /* own: to connect again */
+    int         (*on_connect)(void *arg, void *db);
+    void         *on_connect_arg;
+    sqlite3_vfs  *vfs;          /* whose clock is the database's */
+    uint32_t      lanes;
+    int64_t       busy_until_us;
+    int64_t       wait_version, synced_version;
+    int64_t       wal_check_us;
+    int           notify_fd, notify_watch;
+    sqlite3_stmt *stmts[SQ_COUNT_STMTS];
+} ob_sqlite;
+
+/* ---- sqlite_open.c ----------------------------------------------------------- */
+
+int  ob_sqlite_reconnect(ob_sqlite *st, outbox_error *err);
+void ob_sqlite_disconnect(ob_sqlite *st);
+/* What the database said last, in our terms. */
+int  ob_sqlite_error(ob_sqlite *st, const char *doing, outbox_error *err);
+/* sql with the store's prefix for every "outbox_; the caller's to free. */
+char *ob_sqlite_expand(const ob_sqlite *st, const char *sql);
+/* A statement, reset and without bindings; NULL and *rc set on failure. */
+sqlite3_stmt *ob_sqlite_stmt(ob_sqlite *st, enum ob_sqlite_stmt which, int *rc,
+                             outbox_error *err);
+/* Run to the end, whatever it returns; OUTBOX_OK or an error. */
+int ob_sqlite_run(ob_sqlite *st, sqlite3_stmt *stmt, const char *doing,
+                  outbox_error *err);
+/* Begin a transaction of our own; EINVAL when the caller has one open. */
+int ob_sqlite_begin(ob_sqlite *st, enum ob_sqlite_stmt how,
+                    outbox_error *err);
+/* Commit when rc is not an error, else roll back; returns what came out. */
+int ob_sqlite_end(ob_sqlite *st, int rc, outbox_error *err);
+void ob_sqlite_bind_bytes(sqlite3_stmt *stmt, int at, const outbox_bytes *b,
+                          bool text);
+int64_t ob_sqlite_now_ms(outbox_store *st);
+
+/* ---- sqlite_schema.c ----------------------------------------------------------- */
+
+int ob_sqlite_migrate(outbox_store *s, uint32_t lanes, outbox_error *err);
+int ob_sqlite_attach(outbox_store *s, outbox_subscription *sub,
+                     outbox_error *err);
+/* The tables are there, and of our version; asked once. */
+int ob_sqlite_check(ob_sqlite *st, outbox_error *err);
+
+/* ---- sqlite_publish.c ------------------------------------------------------------ */
+
+int ob_sqlite_append(outbox_store *s, outbox_row *rows, size_t n, int commit,
+                     outbox_error *err);
+int ob_sqlite_accept(outbox_store *s, const char *consumer,
+                     const outbox_bytes *id, outbox_error *err);
+int ob_sqlite_commit(outbox_store *s, outbox_error *err);
+int ob_sqlite_prune(outbox_store *s, int64_t keep_ms, int limit,
+                    outbox_error *err);
+
+/* ---- sqlite_relay.c ---------------------------------------------------------------- */
+
+int ob_sqlite_beat(outbox_store *s, int64_t sub, const uint8_t me[16],
+                   int want, outbox_lane *lanes, uint32_t n_lanes,
+                   outbox_beat *relays, int max, outbox_error *err);
+int ob_sqlite_acquire(outbox_store *s, int64_t sub, const uint8_t me[16],
+                      outbox_lane *lanes, uint32_t n, outbox_error *err);
+int ob_sqlite_read(outbox_store *s, int64_t sub, outbox_lane *lanes,
+                   uint32_t n, int limit, outbox_sink *sink, void *arg,
+                   outbox_error *err);
+int ob_sqlite_save(outbox_store *s, int64_t sub, const uint8_t me[16],
+                   outbox_lane *lanes, uint32_t n,
+                   const outbox_change *changes, size_t n_changes,
+                   outbox_error *err);
+int ob_sqlite_parked(outbox_store *s, int64_t sub, uint64_t chain, int limit,
+                     outbox_sink *sink, void *arg, outbox_error *err);
+int ob_sqlite_blocked(outbox_store *s, int64_t sub, uint32_t lane,
+                      outbox_sink *sink, void *arg, outbox_error *err);
+int ob_sqlite_trim(outbox_store *s, int limit, outbox_error *err);
+int ob_sqlite_count(outbox_store *s, int64_t sub, outbox_counts *out,
+                    outbox_error *err);
+int ob_sqlite_leave(outbox_store *s, int64_t sub, const uint8_t me[16],
+                    outbox_error *err);
+
+/* ---- sqlite_wait.c ------------------------------------------------------------------ */
+
+int  ob_sqlite_wait(outbox_store *s, int wake_fd, int hint, int timeout_ms);
+void ob_sqlite_unwatch(ob_sqlite *st);
+/* Changes whenever another connection commits; -1 on error. */
+int64_t ob_sqlite_data_version(ob_sqlite *st);
+/* What other connections have committed survives a power loss after this;
+ * needs no lock of the database. */
+int ob_sqlite_sync(ob_sqlite *st, outbox_error *err);
+void ob_sqlite_keep_wal_short(ob_sqlite *st);
+
+#endif

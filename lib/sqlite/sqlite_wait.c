@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * sqlite_wait.c - noticing commits, and making them durable.
+ *
+ * Another connection's commit changes data_version; asking costs 3 us.  When
+ * to ask is told by inotify on the file that commits write to, the -wal or
+ * the database itself.  Watching opens no descriptor on it: closing one would
+ * drop the process's locks (sqlite.org/howtocorrupt.html, 2.2).  The file is
+ * written shortly before the commit becomes visible, so after a wake-up, or a
+ * publisher's announcement, we ask in quick succession for a few ms.
+ *
+ * Without inotify the caller's growing poll is all there is.
+ */
+#include "sqlite_store.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifdef __linux__
+#include <sys/inotify.h>
+#endif
+
+enum { ALERT_US = 5000, ALERT_FIRST_US = 20, ALERT_LAST_US = 500,
+       WAL_LONG_BYTES = 64 << 20, WAL_CHECK_US = 10000000 };
+
+int64_t ob_sqlite_data_version(ob_sqlite *st)
+{
+    outbox_error err;
+    int64_t version = -1;
+    int rc;
+    sqlite3_stmt *stmt = ob_sqlite_stmt(st, SQ_DATA_VERSION, &rc, &err);
+
+    if (stmt == NULL)
+        return -1;
+    if (sqlite3_step(stmt) == SQLITE_ROW)
+        version = sqlite3_column_int64(stmt, 0);
+    sqlite3_reset(stmt);
+    return version;
+}
+
+/* ---- durability ------------------------------------------------------------------ */
+
+static sqlite3_file *file_of(ob_sqlite *st, int which)
+{
+    sqlite3_file *f = NULL;
+
+    if (sqlite3_file_control(st->db, "main", which, &f) != SQLITE_OK)
+        return NULL;
+    return f != NULL && f->pMethods != NULL ? f : NULL;
+}
+
+/* In WAL mode the journal is the WAL; in the other modes a commit has been
+ * written to the database file. */
+int ob_sqlite_sync(ob_sqlite *st, outbox_error *err)
+{
+    sqlite3_file *wal = file_of(st, SQLITE_FCNTL_JOURNAL_POINTER);
+    sqlite3_file *f = wal != NULL ? wal
+                                  : file_of(st, SQLITE_FCNTL_FILE_POINTER);
+
+    if (f == NULL || f->pMethods->xSync(f, SQLITE_SYNC_NORMAL) != SQLITE_OK)
+        return outbox_error_set(err, OUTBOX_EDB,
+                                "the file cannot be synced");
+    return OUTBOX_OK;
+}
+
+/* Nobody may checkpoint if the application writes seldom, and then the WAL
+ * grows with our own writes.  TRUNCATE locks writers out, which makes it the
+ * one kind that is safe beside them in every SQLite. */
+void ob_sqlite_keep_wal_short(ob_sqlite *st)
+{
+    int64_t now_us = outbox_monotonic_us();
+    sqlite3_file *wal = file_of(st, SQLITE_FCNTL_JOURNAL_POINTER);
+    sqlite3_int64 bytes = 0;
+
+    if (wal == NULL || now_us < st->wal_check_us)
+        return;
+    st->wal_check_us = now_us + WAL_CHECK_US;
+    if (wal->pMethods->xFileSize(wal, &bytes) == SQLITE_OK &&
+        bytes > WAL_LONG_BYTES)
+        sqlite3_wal_checkpoint_v2(st->db, "main", SQLITE_CHECKPOINT_TRUNCATE,
+                                  NULL, NULL);
+}
+
+/* ---- watching --------------------------------------------------------------------- */
+
+#ifdef __linux__
+
+void ob_sqlite_unwatch(ob_sqlite *st)
+{
+    if (st->notify_fd >= 0)
+        close(st->notify_fd);
+    st->notify_fd = st->notify_watch = -1;
+}
+
+static void watch_wal(ob_sqlite *st)
+{
+    const char *file = sqlite3_db_filename(st->db, "main");
+    const char *wal = file != NULL ? sqlite3_filename_wal(file) : NULL;
+    uint32_t what = IN_MODIFY | IN_DELETE_SELF | IN_MOVE_SELF;
+
+    if (st->notify_fd < 0)
+        st->notify_fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+    if (st->notify_fd < 0 || st->notify_watch >= 0 || wal == NULL)
+        return;
+    st->notify_watch = inotify_add_watch(st->notify_fd, wal, what);
+    if (st->notify_watch < 0)
+        st->notify_watch = inotify_add_watch(st->notify_fd, file, what);
+}
+
+/* A file that went away takes its watch with it: the next wait sets one on
+ * its successor. */
+static bool watch_drain(ob_sqlite *st)
+{
+    union {
+        struct inotify_event event;
+        char bytes[4096];
+    } u;
+    bool any = false;
+    ssize_t n;
+
+    while ((n = read(st->notify_fd, &u, sizeof u)) > 0) {
+        any = true;
+        for (char *p = u.bytes; p < u.bytes + n;) {
+            struct inotify_event e;
+            memcpy(&e, p, sizeof e);
+            if (e.mask & (IN_IGNORED | IN_MOVE_SELF))
+                st->notify_watch = -1;
+            p += sizeof e + e.len;
+        }
+    }
+    return any;
+}
+
+#else
+
+void ob_sqlite_unwatch(ob_sqlite *st)
+{
+    (void)st;
+}
+
+static void watch_wal(ob_sqlite *st)
+{
+    (void)st;
+}
+
+static bool watch_drain(ob_sqlite *st)
+{
+    (void)st;
+    return false;
+}
+
+#endif
+
+/* ---- waiting ------------------------------------------------------------------------ */
+
+static bool committed(ob_sqlite *st)
+{
+    int64_t version = ob_sqlite_data_version(st);
+
+    if (version == st->wait_version)
+        return false;
+    st->wait_version = version;
+    return true;
+}
+
+static bool readable(int fd)
+{
+    struct pollfd p = { .fd = fd, .events = POLLIN };
+
+    return poll(&p, 1, 0) > 0;
+}
+
+/* Something is coming: ask often, for a moment. */
+static bool alert(ob_sqlite *st, int wake_fd, int64_t until_us)
+{
+    int64_t end_us = outbox_monotonic_us() + ALERT_US;
+    long pause_us = ALERT_FIRST_US;
+
+    if (end_us > until_us)
+        end_us = until_us;
+    while (!committed(st)) {
+        struct timespec pause = { 0, pause_us * 1000 };
+        if (outbox_monotonic_us() >= end_us || readable(wake_fd))
+            return false;
+        nanosleep(&pause, NULL);
+        pause_us = pause_us * 3 / 2;
+        if (pause_us > ALERT_LAST_US)
+            pause_us = ALERT_LAST_US;
+    }
+    return true;
+}
+
+int ob_sqlite_wait(outbox_store *s, int wake_fd, int hint, int timeout_ms)
+{
+    ob_sqlite *st = (ob_sqlite *)s;
+    int64_t until_us = outbox_monotonic_us() + (int64_t)timeout_ms * 1000;
+
+    if (st->db == NULL) {
+        struct pollfd p = { .fd = wake_fd, .events = POLLIN };
+        poll(&p, 1, timeout_ms);
+        return 0;
+    }
+    watch_wal(st);
+    if (committed(st) || (hint && alert(st, wake_fd, until_us)))
+        return 1;
+    struct pollfd p[2] = { { .fd = wake_fd, .events = POLLIN },
+                           { .fd = st->notify_fd, .events = POLLIN } };
+    int64_t left_us = until_us - outbox_monotonic_us();
+    if (left_us <= 0 || poll(p, 2, (int)((left_us + 999) / 1000)) <= 0)
+        return 0;
+    if (p[1].revents == 0 || !watch_drain(st))
+        return 0;
+    return alert(st, wake_fd, until_us);
+}
