@@ -102,6 +102,8 @@ int ob_deliver_read(outbox_relay_t *r, outbox_error *err)
     uint32_t limit = r->opt.batch < room ? r->opt.batch : room;
     uint32_t n = lanes_to_read(r, io);
 
+    r->full = limit == 0;
+    r->at_end = true;                   /* until there is room, or a lane */
     if (limit == 0 || n == 0)
         return OUTBOX_OK;
     OB_FAILPOINT("relay.read");
@@ -112,7 +114,9 @@ int ob_deliver_read(outbox_relay_t *r, outbox_error *err)
         return rc;
     }
     read_done(r, io, n);
-    r->at_end = (uint32_t)rc < limit && !ctx.full;
+    r->full = ctx.full;
+    r->at_end = (uint32_t)rc < limit || ctx.full;
+    r->more = r->more || !r->at_end;
     if (ctx.full && r->win.nomem && ob_window_used(&r->win) == 0)
         return ob_nomem(err);
     return OUTBOX_OK;

@@ -172,13 +172,11 @@ static int lane_taken(outbox_relay_t *r, const outbox_lane *got,
     l->token = got->token;
     l->unsettled = 0;
     l->read = l->done = l->saved = got->cursor;
-    if (got->rescan) {
+    if (got->rescan)
         ob_relay_log(r, LOG_WARNING,
                      "lane %u: the log is not the one that was read before; "
                      "delivering again from its oldest event",
                      (unsigned)got->lane);
-        l->saved.position = -1;         /* dirty: write the new cursor */
-    }
     r->at_end = false;
     return r->store->ops->blocked(r->store, r->sub.sub, got->lane,
                                   blocked_sink, r, err);
@@ -287,12 +285,12 @@ static void plan_next_look(outbox_relay_t *r, bool lacking)
     r->look_ms = next > r->now_ms ? next : r->now_ms + 1;
 }
 
-/* A commit by somebody else may have been a relay letting go. */
+/* A commit by somebody else may have been a relay letting go of lanes. */
 static bool look_due(const outbox_relay_t *r)
 {
     if (r->now_ms >= r->look_ms)
         return true;
-    return r->hurry && r->now_ms >= r->looked_ms + HURRY_MS;
+    return r->woken && r->now_ms >= r->looked_ms + HURRY_MS;
 }
 
 /* A relay whose row has stood still for long is not coming back under that
@@ -316,16 +314,16 @@ int ob_lease_turn(outbox_relay_t *r, outbox_error *err)
         return OUTBOX_OK;
     bool beats = r->now_ms >= r->beat_ms;
     int rc = look(r, beats, err);
+    r->woken = false;
     if (rc == OUTBOX_OK && beats)
         rc = forget_dead_peers(r, err);
     if (rc != OUTBOX_OK)
         return rc;
-    uint32_t share = fair_share(r), have = staying(r);
+    uint32_t share = r->draining ? 0 : fair_share(r), have = staying(r);
     if (have > share)
         give_back(r, have - share);
     else if (have < share && ob_lease_valid(r, r->now_ms))
         rc = take(r, share - have, err);
-    r->hurry = ob_lease_count(r) < share;
-    plan_next_look(r, r->hurry);
+    plan_next_look(r, ob_lease_count(r) < share);
     return rc;
 }

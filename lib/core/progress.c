@@ -37,6 +37,8 @@ void ob_progress_retire(outbox_relay_t *r)
         }
         r->retired += s->state == OB_DONE;
         ob_window_retire(&r->win);
+        r->at_end = r->at_end && !r->full;
+        r->full = false;
     }
     if (r->win.doomed > 0)
         r->dirty = true;

@@ -66,7 +66,7 @@ static int publish(outbox_t *ob, const outbox_event *const *ev, size_t n,
                    int commit, outbox_error *err)
 {
     outbox_error own;
-    size_t text_bytes;
+    size_t text_bytes = 0;
     int rc = ob_handle_check(ob != NULL ? &ob->h : NULL, "outbox_t", err);
 
     if (rc == OUTBOX_OK)

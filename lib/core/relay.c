@@ -53,7 +53,7 @@ void ob_relay_forget(outbox_relay_t *r)
     pthread_mutex_unlock(&r->lock);
     ob_blocked_clear(r);
     r->n_peers = 0;
-    r->attached = r->at_end = r->dirty = r->passed = r->hurry = false;
+    r->attached = r->at_end = r->dirty = r->passed = r->full = false;
     r->breaker = OB_CLOSED;
     r->beat_ms = r->look_ms = r->lease_until_ms = 0;
     r->save_ms = r->deadline_ms = INT64_MAX;
@@ -101,12 +101,10 @@ static void judge(outbox_relay_t *r)
     pthread_mutex_unlock(&r->lock);
 }
 
-static int count(outbox_relay_t *r, outbox_error *err)
+int ob_relay_count(outbox_relay_t *r, outbox_error *err)
 {
     outbox_counts c = { 0 };
 
-    if (r->now_ms < r->count_ms)
-        return OUTBOX_OK;
     int rc = r->store->ops->count(r->store, r->sub.sub, &c, err);
     if (rc != OUTBOX_OK)
         return rc;
@@ -134,14 +132,14 @@ static int deliver(outbox_relay_t *r, outbox_error *err)
     return rc == OUTBOX_OK ? ob_deliver_send(r, err) : rc;
 }
 
-static int work(outbox_relay_t *r, bool draining, outbox_error *err)
+static int work(outbox_relay_t *r, outbox_error *err)
 {
     int rc = ob_lease_turn(r, err);
 
     if (rc != OUTBOX_OK)
         return rc;
     judge(r);
-    if (!draining)
+    if (!r->draining)
         rc = deliver(r, err);
     if (rc != OUTBOX_OK)
         return rc;
@@ -150,7 +148,9 @@ static int work(outbox_relay_t *r, bool draining, outbox_error *err)
         rc = ob_progress_save(r, err);
     if (rc == OUTBOX_OK)
         rc = ob_progress_trim(r, err);
-    return rc == OUTBOX_OK ? count(r, err) : rc;
+    if (rc == OUTBOX_OK && r->now_ms >= r->count_ms)
+        rc = ob_relay_count(r, err);
+    return rc;
 }
 
 static void lose(outbox_relay_t *r, int rc, const outbox_error *err)
@@ -166,7 +166,7 @@ static void lose(outbox_relay_t *r, int rc, const outbox_error *err)
                   (pause_ms < MAX_RECONNECT_MS ? pause_ms : MAX_RECONNECT_MS);
 }
 
-int ob_relay_turn(outbox_relay_t *r, bool draining, outbox_error *err)
+int ob_relay_turn(outbox_relay_t *r, outbox_error *err)
 {
     int rc = OUTBOX_OK;
 
@@ -176,7 +176,7 @@ int ob_relay_turn(outbox_relay_t *r, bool draining, outbox_error *err)
     if (!r->attached)
         rc = attach_turn(r, err);
     if (rc == OUTBOX_OK && r->attached)
-        rc = work(r, draining, err);
+        rc = work(r, err);
     if (rc == OUTBOX_EBUSY) {           /* a lock: next turn, nothing lost */
         r->busy_ms = r->now_ms + 1;
         return OUTBOX_OK;
@@ -185,8 +185,6 @@ int ob_relay_turn(outbox_relay_t *r, bool draining, outbox_error *err)
         lose(r, rc, err);
     else if (r->attached)
         r->failures = r->opened ? 0 : r->failures;
-    r->more = r->more || (r->attached && !r->at_end && r->win.inflight == 0 &&
-                          ob_lease_count(r) > 0 && rc == OUTBOX_OK);
     return rc;
 }
 
@@ -257,6 +255,7 @@ static void wait_for_store(outbox_relay_t *r, int ms)
         return;
     if (r->store->ops->wait(r->store, r->waker.fd[0], hint, ms) > 0) {
         r->at_end = false;
+        r->woken = ob_lease_count(r) < r->sub.lanes;
         r->poll_ms = 0;
     }
     ob_waker_awake(&r->waker);
@@ -293,14 +292,14 @@ int ob_relay_do_step(outbox_relay_t *r, int timeout_ms, outbox_error *err)
         r->at_end = false;              /* the caller's loop does the waiting */
     if (r->tp.poll != NULL && r->opened)
         r->tp.poll(r->tp.ctx, 0);
-    int rc = ob_relay_turn(r, false, err);
+    int rc = ob_relay_turn(r, err);
     if (rc < 0)
         return rc;
     uint64_t retired = r->retired;
     if (retired == 0 && !r->more && timeout_ms > 0) {
         ob_relay_sleep(r, timeout_ms);
         take_bits(r);
-        rc = ob_relay_turn(r, false, err);
+        rc = ob_relay_turn(r, err);
         retired = r->retired;
     }
     if (rc < 0)

@@ -87,9 +87,11 @@ struct outbox_relay {
     int64_t   deadline_ms;      /* the earliest when_ms in the window */
     uint64_t  retired;          /* events settled in this turn */
     bool      want_trim, more;  /* more: the turn should be followed by one */
-    bool      hurry;            /* fewer lanes than our share */
+    bool      full;             /* the window had no room for more */
+    bool      draining;         /* nothing new is taken or sent */
     bool      closing;          /* the next save gives every lane back */
     bool      hinted;           /* a publisher announced something */
+    bool      woken;            /* somebody committed */
     bool      lost;             /* was attached before */
     int64_t   looked_ms, poll_ms, poll_due_ms, busy_ms;
     ob_lane   lanes[OUTBOX_MAX_LANES];
@@ -113,8 +115,9 @@ void ob_relay_log(const outbox_relay_t *r, int level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 /* Whatever was in memory is read again, by us or by the next owner. */
 void ob_relay_forget(outbox_relay_t *r);
-/* One turn that does not wait; *retired counts the events it settled. */
-int ob_relay_turn(outbox_relay_t *r, bool draining, outbox_error *err);
+/* One turn that does not wait; r->retired counts what it settled. */
+int ob_relay_turn(outbox_relay_t *r, outbox_error *err);
+int ob_relay_count(outbox_relay_t *r, outbox_error *err);
 int ob_relay_attach(outbox_relay_t *r, outbox_error *err);
 void ob_relay_sleep(outbox_relay_t *r, int timeout_ms);
 int ob_relay_do_step(outbox_relay_t *r, int timeout_ms, outbox_error *err);

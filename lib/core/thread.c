@@ -341,7 +341,7 @@ static int drain(outbox_relay_t *r, int64_t until_ms, outbox_error *err)
     int rc = OUTBOX_OK;
 
     while (r->attached && rc == OUTBOX_OK) {
-        rc = ob_relay_turn(r, true, err);
+        rc = ob_relay_turn(r, err);
         if (rc < 0 || drained(r))
             break;
         int64_t left = until_ms - outbox_monotonic_us() / 1000;
@@ -374,7 +374,9 @@ static int farewell(outbox_relay_t *r, int64_t until_ms, outbox_error *err)
     }
     if (rc == OUTBOX_OK && r->attached)
         rc = r->store->ops->leave(r->store, r->sub.sub, r->id, err);
-    r->closing = false;
+    if (rc == OUTBOX_OK && r->attached)
+        rc = ob_relay_count(r, err);
+    r->closing = r->draining = false;
     ob_relay_forget(r);
     if (r->opened && r->tp.close != NULL)
         r->tp.close(r->tp.ctx);
@@ -386,6 +388,7 @@ static int shut(outbox_relay_t *r, int timeout_ms, outbox_error *err)
 {
     int64_t until_ms = outbox_monotonic_us() / 1000 + timeout_ms;
     outbox_error own;
+    r->draining = true;
     int rc = drain(r, until_ms, err);
     int rc2 = farewell(r, until_ms, rc == OUTBOX_OK ? err : &own);
 

@@ -180,8 +180,10 @@ int ob_sqlite_error(ob_sqlite *st, const char *doing, outbox_error *err)
                      code == OUTBOX_ESCHEMA ? ": run outbox_migrate()" : "");
     if (err != NULL)
         err->native = native;
-    /* After these the connection itself is in doubt. */
-    if (code == OUTBOX_EDB && (native & 0xff) != SQLITE_FULL)
+    /* After these the connection itself is in doubt; read-only may mean that
+     * the file was moved away. */
+    if ((code == OUTBOX_EDB && (native & 0xff) != SQLITE_FULL) ||
+        code == OUTBOX_EREADONLY)
         st->broken = true;
     return code;
 }
@@ -433,7 +435,7 @@ static int borrow(ob_sqlite **out, struct sqlite3 *db,
 int outbox_sqlite_open(outbox_t **out, struct sqlite3 *db,
                        const outbox_options *opt, outbox_error *err)
 {
-    ob_sqlite *st;
+    ob_sqlite *st = NULL;
 
     if (out == NULL)
         return outbox_error_set(err, OUTBOX_EINVAL, "out is NULL");
@@ -450,7 +452,7 @@ int outbox_sqlite_open(outbox_t **out, struct sqlite3 *db,
 int inbox_sqlite_open(inbox_t **out, struct sqlite3 *db,
                       const outbox_options *opt, outbox_error *err)
 {
-    ob_sqlite *st;
+    ob_sqlite *st = NULL;
 
     if (out == NULL)
         return outbox_error_set(err, OUTBOX_EINVAL, "out is NULL");
@@ -547,7 +549,7 @@ static int own_path(ob_sqlite *st, const char *path, outbox_error *err)
 int outbox_sqlite_connect(outbox_t **out, const char *path,
                           const outbox_options *opt, outbox_error *err)
 {
-    ob_sqlite *st;
+    ob_sqlite *st = NULL;
 
     if (out == NULL)
         return outbox_error_set(err, OUTBOX_EINVAL, "out is NULL");

@@ -106,8 +106,8 @@ static void watch_wal(ob_sqlite *st)
     if (st->notify_fd < 0 || st->notify_watch >= 0 || wal == NULL)
         return;
     st->notify_watch = inotify_add_watch(st->notify_fd, wal, what);
-    if (st->notify_watch < 0)
-        st->notify_watch = inotify_add_watch(st->notify_fd, file, what);
+    if (st->notify_watch < 0)           /* no WAL yet: look again next time */
+        inotify_add_watch(st->notify_fd, file, what);
 }
 
 /* A file that went away takes its watch with it: the next wait sets one on
