@@ -54,6 +54,10 @@ $(LC_ALL=C sort -u "lib/$part.sym")
 END
     defined -D "$BUILD/lib$part.so" >"$dir/so"
     differ "lib/$part.sym" "$dir/so" "$part: .sym and library differ"
+    readelf -d "$BUILD/lib$part.so" | grep -q "soname: .lib$part.so.0\]" || {
+        echo "$part: no soname lib$part.so.0" >&2
+        status=1
+    }
     if defined "$BUILD/lib$part.a" | grep -vxF -f "lib/$part.sym" |
         grep -v '^ob_'
     then
