@@ -123,7 +123,7 @@ int mem_nomem(outbox_error *err);
 int mem_op_migrate(outbox_store *st, uint32_t lanes, outbox_error *err);
 int mem_op_attach(outbox_store *st, outbox_subscription *sub,
                   outbox_error *err);
-int mem_op_beat(outbox_store *st, int64_t sub, const uint8_t me[16],
+int mem_op_beat(outbox_store *st, int64_t sub, const uint8_t me[16], int want,
                 outbox_lane *lanes, uint32_t n_lanes, outbox_beat *relays,
                 int max, outbox_error *err);
 int mem_op_acquire(outbox_store *st, int64_t sub, const uint8_t me[16],

@@ -128,45 +128,60 @@ static void show_lane(mem_db *db, const mem_lane *l, outbox_lane *out)
     out->beat = beat_of(db, l->sub, l->owner);
 }
 
-static int list_relays(mem_db *db, int64_t sub, const uint8_t me[16],
-                       outbox_beat *relays, int max)
+static int by_id(const void *a, const void *b)
+{
+    return memcmp(((const outbox_beat *)a)->id, ((const outbox_beat *)b)->id,
+                  sizeof ((const outbox_beat *)a)->id);
+}
+
+static int list_relays(mem_db *db, int64_t sub, outbox_beat *relays, int max)
 {
     int n = 0;
 
-    if (max > 0)
-        relays[n++] = find_relay(db, sub, me)->beat;
     for (size_t i = 0; i < db->relays.n && n < max; i++) {
         const mem_relay *r = MEM_AT(&db->relays, mem_relay, i);
-        if (r->sub == sub && memcmp(r->beat.id, me, 16) != 0)
+        if (r->sub == sub)
             relays[n++] = r->beat;
     }
+    qsort(relays, (size_t)n, sizeof *relays, by_id);
     return n;
 }
 
-int mem_op_beat(outbox_store *st, int64_t sub, const uint8_t me[16],
-                    outbox_lane *lanes, uint32_t n_lanes, outbox_beat *relays,
-                    int max, outbox_error *err)
+static mem_relay *count_beat(mem_db *db, int64_t sub, const uint8_t me[16],
+                             uint32_t want, bool frozen)
 {
-    mem_db *db = mem_db_of(st);
-    int rc = mem_enter_ours(st, MEM_BEAT, true, err);
-
-    if (rc != OUTBOX_OK)
-        return rc;
     mem_relay *r = find_relay(db, sub, me);
+
     if (r == NULL) {
         r = mem_push(&db->relays, sizeof *r);
         if (r == NULL)
-            return mem_exit(st, MEM_BEAT, mem_nomem(err), err);
+            return NULL;
         r->sub = sub;
         memcpy(r->beat.id, me, sizeof r->beat.id);
     }
-    r->beat.beat += !mem_conn_of(st)->frozen;
+    r->beat.beat += !frozen;
+    r->beat.want = want;
+    return r;
+}
+
+int mem_op_beat(outbox_store *st, int64_t sub, const uint8_t me[16], int want,
+                outbox_lane *lanes, uint32_t n_lanes, outbox_beat *relays,
+                int max, outbox_error *err)
+{
+    mem_db *db = mem_db_of(st);
+    bool frozen = mem_conn_of(st)->frozen;
+    int rc = mem_enter_ours(st, MEM_BEAT, want >= 0, err);
+
+    if (rc != OUTBOX_OK)
+        return rc;
+    if (want >= 0 && count_beat(db, sub, me, (uint32_t)want, frozen) == NULL)
+        return mem_exit(st, MEM_BEAT, mem_nomem(err), err);
     for (uint32_t i = 0; i < n_lanes; i++) {
         const mem_lane *l = find_lane(db, sub, i);
         if (l != NULL)
             show_lane(db, l, &lanes[i]);
     }
-    rc = list_relays(db, sub, me, relays, max);
+    rc = list_relays(db, sub, relays, max);
     return mem_exit(st, MEM_BEAT, rc, err);
 }
 

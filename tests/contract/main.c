@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * main.c - the contract suite: what the public headers promise, shown of
+ * every store in the table.
+ */
+#include "sut.h"
+
+int main(void)
+{
+    Suite *s = suite_create("contract");
+
+    add_publish_tests(s);
+    add_refusal_tests(s);
+    add_event_tests(s);
+    add_delivery_tests(s);
+    add_settle_tests(s);
+    add_window_tests(s);
+    add_progress_tests(s);
+    add_retry_tests(s);
+    add_breaker_tests(s);
+    add_lease_tests(s);
+    add_log_tests(s);
+    add_inbox_tests(s);
+    add_thread_tests(s);
+    add_fork_tests(s);
+    add_schema_tests(s);
+    add_fault_tests(s);
+    add_sqlite_tests(s);
+    return suite_main(s);
+}
