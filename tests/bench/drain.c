@@ -6,6 +6,8 @@
  */
 #include "bench.h"
 
+#include <stdio.h>
+
 enum { CHUNK = 1000, TRIM = 500 };
 
 typedef struct tank {
@@ -59,10 +61,11 @@ static void fill(const char *path, int64_t n)
 static sqlite3_stmt *select_rows(shop *s, const char *where)
 {
     sqlite3_stmt *st;
-    const char *sql = bench_text("SELECT position, id, topic, type, key,"
-                                 " content_type, headers, payload,"
-                                 " published_ms FROM outbox_log %s", where);
+    char sql[256];
 
+    snprintf(sql, sizeof sql, "SELECT position, id, topic, type, key,"
+             " content_type, headers, payload, published_ms"
+             " FROM outbox_log %s", where);
     if (sqlite3_prepare_v2(s->db, sql, -1, &st, NULL) != SQLITE_OK)
         bench_die("%s: %s", sql, sqlite3_errmsg(s->db));
     return st;

@@ -211,8 +211,8 @@ void shop_insert_event(shop *s)
     bind_text(s->event, 2, "orders");
     bind_text(s->event, 3, "order.paid");
     bind_text(s->event, 4, s->key);
-    bind_text(s->event, 5, "application/json");
-    bind_text(s->event, 6, "");
+    sqlite3_bind_null(s->event, 5);     /* as the library stores defaults */
+    sqlite3_bind_null(s->event, 6);
     sqlite3_bind_blob(s->event, 7, s->payload, sizeof s->payload,
                       SQLITE_STATIC);
     sqlite3_bind_int64(s->event, 8, ms);
