@@ -187,8 +187,8 @@ static void compare(const char *synchronous, int publishers, int rounds,
 
 void bench_steady(void)
 {
-    int rounds = bench_quick ? 3 : 7;
-    double length = bench_quick ? 0.3 : 1.2;
+    int rounds = bench_quick ? 5 : 15;
+    double length = bench_quick ? 0.2 : 0.6;
 
     compare("FULL", 1, rounds, length);
     compare("FULL", 4, rounds, length);
