@@ -70,7 +70,7 @@ function show(text,    body, end) {
     held = held == "" ? line : held " " line
     if (held ~ /^#/ ? held ~ /\\$/ : held !~ /[;{}:]$/)
         next
-    if (held ~ /^[^#].*= ?\{/ && held !~ /;$/)
+    if (held ~ /^[^#].*(= ?|\))\{/ && held !~ /;$/)
         next
     if (held ~ /^(typedef )?enum [^{}]*\{[^{}]*$/)
         next
