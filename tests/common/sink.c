@@ -5,6 +5,7 @@
 #include "sink.h"
 #include "suite.h"
 
+#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -111,8 +112,11 @@ static void sink_flush(void *ctx)
 
 static void sink_poll(void *ctx, int timeout_ms)
 {
-    (void)timeout_ms;
+    struct timespec t = { .tv_nsec = timeout_ms % 1000 * 1000000L };
+
     ((sink *)ctx)->polls++;
+    if (timeout_ms > 0)
+        nanosleep(&t, NULL);
 }
 
 static void sink_close(void *ctx)
@@ -149,6 +153,17 @@ void sink_release(sink *s)
     sink_forget(s);
     free(s->list);
     pthread_mutex_destroy(&s->lock);
+}
+
+long event_number(const outbox_event *ev)
+{
+    const char *digits = ev->payload;
+    long n = 0;
+
+    for (size_t i = 0; i < ev->payload_len && isdigit((unsigned char)digits[i]);
+         i++)
+        n = 10 * n + (digits[i] - '0');
+    return n;
 }
 
 /* ---- rules ------------------------------------------------------------------ */

@@ -40,6 +40,9 @@ void sink_forget(sink *s);              /* empty the list */
 
 sink_rule sink_pending, sink_retry, sink_reject;
 
+/* Its payload, which ends without a NUL, read as a number. */
+long event_number(const outbox_event *ev);
+
 /* All below from any thread. */
 size_t sink_count(sink *s);
 sent  *sink_at(sink *s, size_t i);      /* good until the next is sent */

@@ -47,7 +47,7 @@ static void pair_start(pair *p, int i)
 static void pair_close(pair *p)
 {
     for (int i = 0; i < 2; i++) {
-        outbox_relay_free(p->r[i]);
+        relay_drop(p->r[i]);
         sink_release(&p->sink[i]);
     }
     world_close(&p->w);
@@ -225,7 +225,7 @@ START_TEST(one_that_slept_cannot_save)
     p.r[0] = sleeper;
     relay_crash(&p.w, p.r[1], &p.link[1]);
     p.r[1] = NULL;
-    outbox_relay_free(p.r[0]);
+    relay_drop(p.r[0]);
     p.r[0] = NULL;
     opt = pair_options(&p, 0);
     opt.clock_arg = &p.w.clock;

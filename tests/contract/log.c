@@ -101,7 +101,7 @@ START_TEST(what_is_in_flight_stays)
     settle_down(r);
     run_for(&w, r, 2000, 50);
     ck_assert_int_ge(w.sut->count(w.db, SUT_LOG), 40);
-    outbox_relay_free(r);
+    relay_drop(r);
     world_close(&w);
 }
 END_TEST
@@ -243,7 +243,7 @@ START_TEST(emptied_with_events_in_flight)
     w.sink.rule = NULL;
     run_for(&w, r, 5000, 50);
     ck_assert(sink_at_least(&w.sink, 20, 20));
-    outbox_relay_free(r);
+    relay_drop(r);
     sink_forget(&w.sink);
     drain_after_crash(&w, &w.sink, NULL);
     ck_assert_uint_eq(sink_count(&w.sink), 0);

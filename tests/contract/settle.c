@@ -125,7 +125,7 @@ START_TEST(events_without_a_key_fly_together)
     r = relay_open(&w, NULL, NULL, NULL);
     settle_down(r);
     ck_assert(sink_exactly(&w.sink, 0, 50));
-    outbox_relay_free(r);
+    relay_drop(r);
     world_close(&w);
 }
 END_TEST
@@ -252,7 +252,7 @@ START_TEST(tokens_that_were_never_given)
     ck_assert_int_eq(outbox_settle(r, token, OUTBOX_RETRY, NULL),
                      OUTBOX_ESTALE);
     ck_assert_uint_eq(stats_of(r).inflight, 1);
-    outbox_relay_free(r);
+    relay_drop(r);
     world_close(&w);
 }
 END_TEST
@@ -282,7 +282,7 @@ static outbox_verdict pend_the_odd(sink *s, const outbox_event *ev,
                                    outbox_token token, outbox_error *why)
 {
     (void)s, (void)token, (void)why;
-    return atoi(ev->payload) % 2 ? OUTBOX_PENDING : OUTBOX_ACK;
+    return event_number(ev) % 2 ? OUTBOX_PENDING : OUTBOX_ACK;
 }
 
 START_TEST(no_verdict_in_time_is_a_retry)

@@ -87,10 +87,13 @@ outbox_relay_options relay_options(world *w);   /* with the clock in it */
 /* All arguments but w may be NULL: the world's sink, those options. */
 outbox_relay_t *relay_open(world *w, sink *s, const outbox_relay_options *opt,
                            sut_link *link);
+/* Free it without waiting for verdicts that nobody is going to give. */
+void relay_drop(outbox_relay_t *r);
 /* As if its process died: nothing is saved, nothing released. */
 void relay_crash(world *w, outbox_relay_t *r, sut_link *link);
 
-/* n steps; the sum of what they settled. */
+/* n steps; the sum of what they settled.  EBUSY means once more, and ESTALE
+ * that the relay goes back to what is there. */
 int  steps(outbox_relay_t *r, int n);
 /* Step until nothing more happens, without letting time pass. */
 int  settle_down(outbox_relay_t *r);

@@ -230,12 +230,14 @@ static void db_empty_log(void *db)
 
 static void db_newer_schema(void *db)
 {
-    sqlite_tamper(db, "UPDATE outbox_meta SET version = version + 1");
+    sqlite_tamper(db, "UPDATE outbox_meta SET version = version + 1;"
+                      "INSERT INTO outbox_migration SELECT max(version) + 1,"
+                      " '0123456789abcdef', 0 FROM outbox_migration");
 }
 
 static void db_change_checksum(void *db)
 {
-    sqlite_tamper(db, "UPDATE outbox_migration SET checksum = checksum + 1");
+    sqlite_tamper(db, "UPDATE outbox_migration SET checksum = 'no'");
 }
 
 const sut sut_sqlite = {

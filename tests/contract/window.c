@@ -26,7 +26,7 @@ START_TEST(bounded_by_count)
     settle_down(r);
     ck_assert_uint_eq(sink_count(&w.sink), 8);
     ck_assert_uint_eq(stats_of(r).inflight, 7);
-    outbox_relay_free(r);
+    relay_drop(r);
     world_close(&w);
 }
 END_TEST
@@ -98,7 +98,7 @@ START_TEST(bounded_by_bytes)
     settle_down(r);
     ck_assert_uint_gt(sink_count(&w.sink), first);
     ck_assert_uint_le((sink_count(&w.sink) - first) * 300000, 2 << 20);
-    outbox_relay_free(r);
+    relay_drop(r);
     world_close(&w);
 }
 END_TEST
@@ -111,7 +111,7 @@ START_TEST(an_event_larger_than_the_bound_passes_alone)
 
     world_open(&w, _i);
     opt = relay_options(&w);
-    opt.max_inflight_bytes = 1000;
+    opt.max_inflight_bytes = 4096;
     publish_big(&w, 3, 300000);
     r = relay_open(&w, NULL, &opt, NULL);
     settle_down(r);

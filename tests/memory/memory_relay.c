@@ -620,9 +620,10 @@ int mem_op_count(outbox_store *st, int64_t sub, outbox_counts *out,
     size_t end = mem_log_visible(db);
     *out = (outbox_counts){ .parked = count_of(&db->parked, sub),
                             .dead = count_of(&db->dead, sub) };
-    for (size_t i = 0; i < end; i++)
-        out->behind +=
-            MEM_AT(&db->log, mem_record, i)->row.position > least;
+    size_t first = first_past(db, least);
+    out->behind = (int64_t)(end - first);
+    if (first < end)
+        out->oldest_ms = MEM_AT(&db->log, mem_record, first)->row.published_ms;
     return mem_exit(st, MEM_COUNT, OUTBOX_OK, err);
 }
 
