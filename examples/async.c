@@ -57,7 +57,7 @@ static outbox_verdict post(const struct letter *l)
 {
     if (l->token.attempt == 1 && strcmp(l->key, "o-7") == 0)
         return OUTBOX_RETRY;
-    printf("%s%s", l->key, l->token.attempt == 1 ? " " : "(again) ");
+    printf("%s%s ", l->key, l->token.attempt == 1 ? "" : " (second attempt)");
     return OUTBOX_ACK;
 }
 

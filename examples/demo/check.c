@@ -17,15 +17,22 @@ static const struct {
     const char *what, *service, *consumer;
 } pairs[] = {
     {"orders shipped",
-     "SELECT count(*) FROM orders WHERE state = 'shipped'",
+     "SELECT count(*) FROM main.orders WHERE state = 'shipped'",
      "SELECT count(*) FROM far.order_state WHERE state = 'shipped'"},
     {"events committed; effects applied",
-     "SELECT count(*) FROM outbox_log",
+     "SELECT count(*) FROM main.outbox_log",
      "SELECT count(*) FROM far.delivery WHERE first"},
     {"turnover in cents",
-     "SELECT coalesce(sum(total_cents), 0) FROM orders",
+     "SELECT coalesce(sum(total_cents), 0) FROM main.orders",
      "SELECT coalesce(sum(cents), 0) FROM far.turnover"},
 };
+
+/* Parked ones wait for a retry; and a lane's position in the log is the last
+ * one up to which it has nothing left to deliver. */
+static const char unacknowledged[] =
+    "SELECT count(*) + (SELECT count(*) FROM main.outbox_parked)"
+    " FROM main.outbox_log"
+    " WHERE position > (SELECT min(position) FROM main.outbox_lane)";
 
 /* What there must be none of; the sums above could hide two errors that
  * cancel out, row by row nothing hides. */
@@ -33,12 +40,12 @@ static const struct {
     const char *what, *sql;
 } faults[] = {
     {"orders whose three events are not there, once each",
-     DIFFERENCE("SELECT id, column1, 1 FROM orders, (VALUES ('order.placed'),"
-                " ('order.paid'), ('order.shipped'))",
-                "SELECT key, type, count(*) FROM outbox_log"
+     DIFFERENCE("SELECT id, column1, 1 FROM main.orders, (VALUES"
+                " ('order.placed'), ('order.paid'), ('order.shipped'))",
+                "SELECT key, type, count(*) FROM main.outbox_log"
                 " GROUP BY key, type")},
     {"events lost, or marked in the inbox from nowhere",
-     DIFFERENCE("SELECT hex(id) FROM outbox_log",
+     DIFFERENCE("SELECT hex(id) FROM main.outbox_log",
                 "SELECT hex(id) FROM far.outbox_inbox"
                 " WHERE consumer = 'accounts'")},
     {"effects without a mark, or twice",
@@ -46,21 +53,21 @@ static const struct {
                 "SELECT upper(replace(event, '-', '')), count(*)"
                 " FROM far.delivery WHERE first GROUP BY event")},
     {"orders in another state at the consumer",
-     DIFFERENCE("SELECT id, state FROM orders",
+     DIFFERENCE("SELECT id, state FROM main.orders",
                 "SELECT id, state FROM far.order_state")},
     {"customers with another turnover there",
-     DIFFERENCE("SELECT customer, sum(total_cents) FROM orders"
+     DIFFERENCE("SELECT customer, sum(total_cents) FROM main.orders"
                 " GROUP BY customer",
                 "SELECT customer, cents FROM far.turnover")},
     {"events delivered before an earlier one of their order",
+     "WITH taken AS MATERIALIZED (SELECT seq, upper(replace(event, '-', ''))"
+     " AS id FROM far.delivery WHERE first)"
      "SELECT count(*) FROM (SELECT position,"
      " max(position) OVER (PARTITION BY key ORDER BY seq) AS latest"
-     " FROM outbox_log JOIN far.delivery"
-     " ON hex(id) = upper(replace(event, '-', '')) WHERE first)"
+     " FROM main.outbox_log AS log JOIN taken ON taken.id = hex(log.id))"
      " WHERE position < latest"},
-    {"events still waiting for a retry, or given up",
-     "SELECT (SELECT count(*) FROM outbox_parked)"
-     " + (SELECT count(*) FROM outbox_dead)"},
+    {"events not acknowledged", unacknowledged},
+    {"events given up", "SELECT count(*) FROM main.outbox_dead"},
 };
 
 static const char deliveries[] = "SELECT count(*) FROM far.delivery";
@@ -124,6 +131,7 @@ int check_glance(const char *service_db, const char *consumer_db,
         g->shipped = db_int(db, pairs[0].service, NULL);
         g->committed = db_int(db, pairs[1].service, NULL);
         g->applied = db_int(db, pairs[1].consumer, NULL);
+        g->unacknowledged = db_int(db, unacknowledged, NULL);
     }
     sqlite3_close(db);
     return rc;

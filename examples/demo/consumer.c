@@ -81,8 +81,13 @@ static int take_effect(struct consumer *c, const outbox_event *ev)
 
 static void complain(struct consumer *c, const outbox_event *ev)
 {
-    fprintf(stderr, "consumer: %s of %s: %s\n", ev->type, ev->key,
-            c->err.code ? c->err.text : sqlite3_errmsg(c->db));
+    const char *why = "it is out of turn";
+
+    if (c->err.code != OUTBOX_OK)
+        why = c->err.text;
+    else if (sqlite3_errcode(c->db) != SQLITE_OK)
+        why = sqlite3_errmsg(c->db);
+    fprintf(stderr, "consumer: %s of %s: %s\n", ev->type, ev->key, why);
 }
 
 /* Returns what to answer. */
@@ -98,7 +103,7 @@ static outbox_verdict receive(struct consumer *c, const outbox_event *ev)
     first = inbox_accept(c->inbox, "accounts", ev->id, &c->err);
     if (first >= 0 && (first == 0 || take_effect(c, ev) == 0) &&
         db_run(c->db, "INSERT INTO delivery (event, first) VALUES (?1, ?2)",
-                  ev->id, first ? "1" : "0", NULL) == 1 &&
+               ev->id, first ? "1" : "0", NULL) == 1 &&
         inbox_commit(c->inbox, &c->err) == OUTBOX_OK) {
         putchar(first ? CONSUMER_APPLIED : CONSUMER_DUPLICATE);
         fflush(stdout);
@@ -140,7 +145,7 @@ static void answer_call(struct consumer *c)
     c->line = accept(c->listener, NULL, NULL);
     if (c->line >= 0 &&
         setsockopt(c->line, SOL_SOCKET, SO_RCVTIMEO, &patience,
-                      sizeof patience) < 0)
+                   sizeof patience) < 0)
         hang_up(c);
 }
 

@@ -22,11 +22,12 @@ static sqlite3_stmt *prepare(sqlite3 *db, const char *sql, va_list texts)
 {
     sqlite3_stmt *stmt;
     const char *text;
-    int i;
+    int i, n;
 
     if (sqlite3_prepare_v2(db, sql, -1, &stmt, NULL) != SQLITE_OK)
         return NULL;
-    for (i = 1; (text = va_arg(texts, const char *)) != NULL; i++)
+    n = sqlite3_bind_parameter_count(stmt);
+    for (i = 1; i <= n && (text = va_arg(texts, const char *)) != NULL; i++)
         if (sqlite3_bind_text(stmt, i, text, -1, SQLITE_STATIC) != SQLITE_OK) {
             sqlite3_finalize(stmt);
             return NULL;

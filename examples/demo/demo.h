@@ -31,8 +31,9 @@ enum {
 /* Open or make a database: WAL mode, each COMMIT durable.  0 or -1, and *db
  * is to be closed in any case. */
 int db_open(sqlite3 **db, const char *path, const char *tables);
-/* Run one statement with texts for its parameters, up to a NULL.  Returns the
- * number of rows changed, or -1: see sqlite3_errmsg(). */
+/* Run one statement with texts for its parameters, up to a NULL; more texts
+ * than it takes are ignored.  Returns the number of rows changed, or -1: see
+ * sqlite3_errmsg(). */
 int db_run(sqlite3 *db, const char *sql, ...);
 /* The same for a query of one integer: no row gives 0, an error -1. */
 int64_t db_int(sqlite3 *db, const char *sql, ...);
@@ -40,7 +41,9 @@ int64_t db_int(sqlite3 *db, const char *sql, ...);
 /* ---- check.c --------------------------------------------------------- */
 
 struct glance {
-    int64_t shipped, committed, applied;    /* orders, events, effects */
+    int64_t shipped;                    /* orders */
+    int64_t committed, unacknowledged;  /* events */
+    int64_t applied;                    /* effects */
 };
 
 int check_glance(const char *service_db, const char *consumer_db,

@@ -13,7 +13,8 @@ static int append(struct frame *f, const void *bytes, size_t len)
 {
     if (len >= FRAME_MAX - f->len)
         return -1;
-    memcpy(f->bytes + f->len, bytes, len);
+    if (len > 0)
+        memcpy(f->bytes + f->len, bytes, len);
     f->len += (uint32_t)len;
     f->bytes[f->len++] = '\0';
     return 0;

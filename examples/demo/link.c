@@ -52,11 +52,22 @@ static int dial(struct link *l)
         return -1;
     if (connect(l->fd, (const struct sockaddr *)&to, sizeof to) == 0 &&
         setsockopt(l->fd, SOL_SOCKET, SO_SNDTIMEO, &patience,
-                      sizeof patience) == 0)
+                   sizeof patience) == 0)
         return 0;
     close(l->fd);
     l->fd = -1;
     return -1;
+}
+
+static int transmit(struct link *l)
+{
+    if (l->count == LINK_WINDOW) {      /* some were given up by the relay */
+        errno = EBUSY;
+        return -1;
+    }
+    if (l->fd < 0 && dial(l) < 0)
+        return -1;
+    return frame_write(l->fd, &l->frame);
 }
 
 static int link_open(void *ctx, outbox_relay_t *relay, outbox_error *err)
@@ -77,8 +88,7 @@ static outbox_verdict link_send(void *ctx, const outbox_event *ev,
         snprintf(why->text, sizeof why->text, "does not fit into a frame");
         return OUTBOX_REJECT;
     }
-    if (l->count == LINK_WINDOW || (l->fd < 0 && dial(l) < 0) ||
-        frame_write(l->fd, &l->frame) < 0) {
+    if (transmit(l) < 0) {
         snprintf(why->text, sizeof why->text, "consumer: %s", strerror(errno));
         hang_up(l);
         return OUTBOX_RETRY;
@@ -125,7 +135,7 @@ outbox_transport link_transport(struct link *l, const char *path)
         .size = sizeof(outbox_transport),
         .name = "link",
         .ctx = l,
-        .max_inflight_ms = 500,
+        .max_inflight_ms = 900,
         .open = link_open,
         .send = link_send,
         .poll = link_poll,

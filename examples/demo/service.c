@@ -108,7 +108,7 @@ static int handle_line(struct service *s, const char *line)
 
     if (root == NULL ||
         json_unpack_ex(root, &bad, 0, "{s:s, s:s, s:I}", "order", &o.id,
-                          "customer", &o.customer, "total_cents", &cents)) {
+                       "customer", &o.customer, "total_cents", &cents)) {
         failed(s, bad.text);
         goto out;
     }
