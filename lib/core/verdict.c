@@ -113,15 +113,30 @@ bool ob_breaker_allows(outbox_relay_t *r, ob_slot **probe)
 
 /* ---- verdicts ---------------------------------------------------------------- */
 
-static void settled(outbox_relay_t *r, ob_slot *s)
+static void settle(outbox_relay_t *r, ob_slot *s)
 {
-    r->stats.acked++;
-    r->passed = true;
     if (s->seq != 0)
         ob_window_doom(&r->win, s, OUTBOX_UNPARK);
     else
         ob_window_finish(&r->win, s, OB_DONE,
                          ob_blocked_find(r, s->chain) != NULL);
+}
+
+static void settled(outbox_relay_t *r, ob_slot *s)
+{
+    r->stats.acked++;
+    r->passed = true;
+    settle(r, s);
+}
+
+void ob_verdict_expired(outbox_relay_t *r, ob_slot *s)
+{
+    char id[OB_UUID_TEXT];
+
+    ob_uuid_format(s->cursor.id, id);
+    ob_relay_log(r, LOG_NOTICE, "event %s has expired undelivered", id);
+    r->stats.expired++;
+    settle(r, s);
 }
 
 /* Its followers in the window are still in the table of the parked. */
