@@ -157,9 +157,10 @@ struct outbox_store_ops {
      * never came. */
     int (*append)(outbox_store *st, outbox_row *rows, size_t n, int commit,
                   outbox_error *err);
-    /* 1: marked now.  0: was marked before. */
+    /* 1: marked now.  0: was marked before.  id is text, or the 16 bytes of a
+     * UUID, which are never taken for one another. */
     int (*accept)(outbox_store *st, const char *consumer,
-                  const outbox_bytes *id, outbox_error *err);
+                  const outbox_bytes *id, int is_uuid, outbox_error *err);
     /* Events that the slowest subscription has not passed, and those that
      * are scheduled. */
     int (*backlog)(outbox_store *st, int64_t *events, outbox_error *err);

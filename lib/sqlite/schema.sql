@@ -1,3 +1,5 @@
+-- SPDX-License-Identifier: MIT
+--
 -- The tables of outbox and inbox in SQLite, version 1.
 --
 -- They live in the application's own file, beside the business tables: that

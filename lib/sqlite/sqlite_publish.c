@@ -21,7 +21,22 @@ static int transaction_check(ob_sqlite *st, outbox_error *err)
     if (sqlite3_db_readonly(st->db, "main") == 1)
         return outbox_error_set(err, OUTBOX_EREADONLY,
                                 "the database was opened read-only");
-    return ob_sqlite_check(st, err);
+    return OUTBOX_OK;
+}
+
+/* A deferred transaction whose first statement reads has a snapshot, and if
+ * another connection commits before it writes, nothing helps but to roll
+ * back.  So nothing is read here before the write lock is held. */
+static int tables_check(ob_sqlite *st, outbox_error *err)
+{
+    int rc = OUTBOX_OK;
+
+    if (st->checked)
+        return rc;
+    sqlite3_stmt *stmt = ob_sqlite_stmt(st, SQ_LOCK, &rc, err);
+    if (stmt != NULL)
+        rc = ob_sqlite_run(st, stmt, "lock", err);
+    return rc == OUTBOX_OK ? ob_sqlite_check(st, err) : rc;
 }
 
 /* The transaction did not survive what we did in it. */
@@ -170,6 +185,8 @@ int ob_sqlite_append(outbox_store *s, outbox_row *rows, size_t n, int commit,
         left_out += rc == OUTBOX_DUPLICATE;
     }
     if (rc >= 0)
+        rc = ob_sqlite_check(st, err);  /* the write lock is held by now */
+    if (rc >= 0)
         rc = commit ? commit_now(st, err) : OUTBOX_OK;
     if (rc < 0 && !sqlite3_get_autocommit(st->db) &&
         unappend(st, rows, done, &again) != OUTBOX_OK)
@@ -187,6 +204,8 @@ int ob_sqlite_backlog(outbox_store *s, int64_t *events, outbox_error *err)
     ob_sqlite *st = (ob_sqlite *)s;
     int rc = transaction_check(st, err);
 
+    if (rc == OUTBOX_OK)
+        rc = tables_check(st, err);
     if (rc != OUTBOX_OK)
         return rc;
     sqlite3_stmt *stmt = ob_sqlite_stmt(st, SQ_BACKLOG, &rc, err);
@@ -203,10 +222,14 @@ int ob_sqlite_backlog(outbox_store *s, int64_t *events, outbox_error *err)
 /* ---- marks ------------------------------------------------------------------------ */
 
 int ob_sqlite_accept(outbox_store *s, const char *consumer,
-                     const outbox_bytes *id, outbox_error *err)
+                     const outbox_bytes *id, int is_uuid,
+                     outbox_error *err)
 {
     ob_sqlite *st = (ob_sqlite *)s;
     int rc = transaction_check(st, err);
+
+    if (rc == OUTBOX_OK)
+        rc = tables_check(st, err);
 
     if (rc != OUTBOX_OK)
         return rc;
@@ -215,8 +238,7 @@ int ob_sqlite_accept(outbox_store *s, const char *consumer,
         return if_aborted(st, rc, err);
     sqlite3_int64 last = sqlite3_last_insert_rowid(st->db);
     sqlite3_bind_text(stmt, 1, consumer, -1, SQLITE_STATIC);
-    /* Text and UUIDs of the same bytes stay apart: their types differ. */
-    ob_sqlite_bind_bytes(stmt, 2, id, id->len != 16);
+    ob_sqlite_bind_bytes(stmt, 2, id, !is_uuid);        /* types differ */
     sqlite3_bind_int64(stmt, 3, ob_sqlite_now_ms(s));
     rc = ob_sqlite_run(st, stmt, "accept", err);
     int first = rc == OUTBOX_OK && sqlite3_changes(st->db) == 1;

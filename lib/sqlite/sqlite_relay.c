@@ -539,7 +539,7 @@ static void bind_parked(sqlite3_stmt *stmt, int64_t sub, const outbox_row *row)
     sqlite3_bind_int64(stmt, 4, row->seq);
 }
 
-static int unpark(ob_sqlite *st, int64_t sub, const outbox_row *row,
+static int parked_remove(ob_sqlite *st, int64_t sub, const outbox_row *row,
                   outbox_error *err)
 {
     int rc;
@@ -551,7 +551,7 @@ static int unpark(ob_sqlite *st, int64_t sub, const outbox_row *row,
     return ob_sqlite_run(st, stmt, "unpark", err);
 }
 
-static int park(ob_sqlite *st, int64_t sub, const outbox_row *row,
+static int parked_add(ob_sqlite *st, int64_t sub, const outbox_row *row,
                 outbox_error *err)
 {
     int rc;
@@ -564,7 +564,7 @@ static int park(ob_sqlite *st, int64_t sub, const outbox_row *row,
     return ob_sqlite_run(st, stmt, "park", err);
 }
 
-static int again(ob_sqlite *st, int64_t sub, const outbox_row *row,
+static int parked_failed(ob_sqlite *st, int64_t sub, const outbox_row *row,
                  outbox_error *err)
 {
     int rc;
@@ -579,7 +579,7 @@ static int again(ob_sqlite *st, int64_t sub, const outbox_row *row,
     return ob_sqlite_run(st, stmt, "note a failure", err);
 }
 
-static int bury(ob_sqlite *st, int64_t sub, const outbox_change *c,
+static int dead_add(ob_sqlite *st, int64_t sub, const outbox_change *c,
                 outbox_error *err)
 {
     int rc;
@@ -592,7 +592,7 @@ static int bury(ob_sqlite *st, int64_t sub, const outbox_change *c,
     sqlite3_bind_int64(stmt, 17, ob_sqlite_now_ms(&st->base));
     rc = ob_sqlite_run(st, stmt, "bury", err);
     if (rc == OUTBOX_OK && c->row.seq != 0)
-        rc = unpark(st, sub, &c->row, err);
+        rc = parked_remove(st, sub, &c->row, err);
     return rc;
 }
 
@@ -601,13 +601,13 @@ static int save_change(ob_sqlite *st, int64_t sub, const outbox_change *c,
 {
     switch (c->kind) {
     case OUTBOX_PARK:
-        return park(st, sub, &c->row, err);
+        return parked_add(st, sub, &c->row, err);
     case OUTBOX_AGAIN:
-        return again(st, sub, &c->row, err);
+        return parked_failed(st, sub, &c->row, err);
     case OUTBOX_UNPARK:
-        return unpark(st, sub, &c->row, err);
+        return parked_remove(st, sub, &c->row, err);
     case OUTBOX_BURY:
-        return bury(st, sub, c, err);
+        return dead_add(st, sub, c, err);
     }
     return outbox_error_set(err, OUTBOX_EINVAL, "unknown change");
 }

@@ -25,7 +25,7 @@ enum { OB_SQLITE_VERSION = 1, OB_PREFIX_MAX = 32 };
 /* One entry for each statement of sqlite_statements[], in its order. */
 enum ob_sqlite_stmt {
     SQ_BEGIN, SQ_BEGIN_READ, SQ_COMMIT, SQ_ROLLBACK, SQ_DATA_VERSION,
-    SQ_SYNCHRONOUS, SQ_META, SQ_APPEND, SQ_UNAPPEND, SQ_SCHEDULE,
+    SQ_SYNCHRONOUS, SQ_LOCK, SQ_META, SQ_APPEND, SQ_UNAPPEND, SQ_SCHEDULE,
     SQ_UNSCHEDULE, SQ_DEDUP, SQ_UNDEDUP, SQ_BACKLOG, SQ_ACCEPT, SQ_PRUNE,
     SQ_FIND_SUB, SQ_ADD_SUB, SQ_KEEP_SUB, SQ_ADD_LANE, SQ_NEWEST, SQ_BEAT,
     SQ_LANES, SQ_RELAYS, SQ_LEAVE, SQ_TAKE, SQ_CURSOR, SQ_ANCHOR, SQ_REWIND,
@@ -88,7 +88,8 @@ int ob_sqlite_append(outbox_store *s, outbox_row *rows, size_t n, int commit,
                      outbox_error *err);
 int ob_sqlite_backlog(outbox_store *s, int64_t *events, outbox_error *err);
 int ob_sqlite_accept(outbox_store *s, const char *consumer,
-                     const outbox_bytes *id, outbox_error *err);
+                     const outbox_bytes *id, int is_uuid,
+                     outbox_error *err);
 int ob_sqlite_commit(outbox_store *s, outbox_error *err);
 int ob_sqlite_prune(outbox_store *s, int64_t keep_ms, int limit,
                     outbox_error *err);
