@@ -47,6 +47,7 @@ enum {
     OUTBOX_EREADONLY = -5,   /* the transaction or database is read-only */
     OUTBOX_EBUSY     = -6,   /* lock or serialization conflict: run it again */
     OUTBOX_ESCHEMA   = -7,   /* tables missing or of another version: migrate */
+    OUTBOX_EFULL     = -8,   /* the backlog is at its limit */
     OUTBOX_EDB       = -9,   /* anything else the database said */
     OUTBOX_ESTALE    = -10,  /* token settled before, or lease lost */
     OUTBOX_ETIMEOUT  = -11,
@@ -81,6 +82,9 @@ typedef struct outbox_event {
     size_t      payload_len;
     const outbox_header *headers;       /* traceparent, correlation-id, ... */
     size_t      n_headers;
+    const char *dedup_key;              /* publish at most once per key */
+    int64_t     due_ms;                 /* not before; 0: at once */
+    int64_t     expires_ms;             /* not after; 0: never expires */
     /* Filled in by the library on delivery; ignored by publish. */
     int64_t     position;               /* identity in the log, not order */
     int64_t     published_ms;           /* database clock */
@@ -89,7 +93,8 @@ typedef struct outbox_event {
 } outbox_event;
 
 enum {                                  /* limits, in bytes without the NUL */
-    OUTBOX_MAX_TEXT_BYTES    = 1024,    /* topic, type, key, content_type */
+    OUTBOX_MAX_TEXT_BYTES    = 1024,    /* topic, type, key, content_type,
+                                           dedup_key, names */
     OUTBOX_MAX_HEADERS_BYTES = 65536,   /* all names and values together */
     OUTBOX_MAX_LANES         = 64
 };
@@ -110,16 +115,26 @@ typedef struct outbox_options {
     size_t      size;
     const char *prefix;                 /* SQLite table prefix, "outbox_" */
     size_t      max_payload_bytes;      /* 0: 1 MiB */
+    int64_t     max_backlog;            /* 0: no limit; else EFULL beyond it */
+    uint32_t    flags;                  /* OUTBOX_LOCK_KEYS */
     uint32_t    lanes;                  /* fixed by the first migrate; 16 */
-    uint32_t    reserved;
     int       (*on_connect)(void *arg, void *db);   /* sqlite3 *; not 0: fail */
     void       *arg;
     const outbox_allocator *allocator;  /* NULL: malloc, realloc, free */
 } outbox_options;
 
+enum {
+    OUTBOX_LOCK_KEYS = 2        /* publish() serialises writers of one key; in
+                                   SQLite they always are */
+};
+
+/* OUTBOX_OK, or OUTBOX_DUPLICATE when dedup_key was published before and the
+ * event was left out; the transaction goes on. */
+enum { OUTBOX_DUPLICATE = 1 };
+
 OUTBOX_MUST int outbox_publish(outbox_t *ob, const outbox_event *ev,
                                outbox_error *err);
-/* All n or none; in the order of the array. */
+/* All n or none, but for duplicates; in the order of the array. */
 OUTBOX_MUST int outbox_publish_many(outbox_t *ob, const outbox_event *const *ev,
                                     size_t n, outbox_error *err);
 /* Publish and COMMIT, then wake the relays of this process.  This is the one
@@ -132,6 +147,12 @@ OUTBOX_MUST int outbox_publish_commit(outbox_t *ob,
 /* Id of the event published last through this handle; "" before the first.
  * Valid until the next publish. */
 OUTBOX_API const char *outbox_last_id(const outbox_t *ob);
+/* Headers for events that are published because cause is being handled:
+ * correlation-id (cause's, or its id), causation-id (its id), and its
+ * traceparent and tracestate.  They point into cause.  Returns how many of
+ * the four were filled in. */
+OUTBOX_API size_t outbox_causality(const outbox_event *cause,
+                                   outbox_header out[4]);
 /* Create or upgrade the tables of outbox and inbox, in a transaction of its
  * own.  A handle opens without them; using it then gives OUTBOX_ESCHEMA. */
 OUTBOX_MUST int outbox_migrate(outbox_t *ob, outbox_error *err);
@@ -201,7 +222,9 @@ typedef enum outbox_start {             /* a new subscription begins ... */
 typedef struct outbox_relay_options {
     size_t         size;
     const char    *subscription;        /* "default"; one cursor per name */
+    const char    *topics;              /* "orders,billing.*"; NULL: all */
     uint32_t       max_lanes;           /* share of the keys; 0: all */
+    uint32_t       max_parked;          /* then it reads no more  1000000 */
     uint32_t       batch;               /* events per read             1000 */
     uint32_t       max_inflight;        /* unsettled at most          10000 */
     uint32_t       poll_ms;             /* longest sleep when idle     1000 */
@@ -242,15 +265,52 @@ OUTBOX_API void outbox_relay_free(outbox_relay_t *r);
 
 typedef struct outbox_stats {
     size_t   size;
-    uint64_t sent, acked, retried, rejected;        /* so far */
+    uint64_t sent, acked, retried, rejected, expired;   /* so far */
     uint64_t lag;                       /* committed, not yet acknowledged */
     int64_t  lag_ms;                    /* age of the oldest of those */
-    uint64_t inflight, parked, dead, blocked_keys;
-    int32_t  leader, breaker_open;      /* 0 or 1 */
+    uint64_t inflight, parked, dead, blocked_keys, scheduled;
     uint64_t leases_lost, reconnects;
+    int32_t  leader, breaker_open;      /* 0 or 1 */
+    int32_t  paused;
+    int32_t  holds_log;                 /* what keeps the log from trimming:
+                                           no subscription is further behind */
 } outbox_stats;
 /* As of the relay's last look at the database; asks the database nothing. */
 OUTBOX_API int outbox_relay_stats(outbox_relay_t *r, outbox_stats *st);
+
+/* ---- operating: on any handle, in transactions of its own --------------- */
+
+/* What the database knows: lag, lag_ms, parked, dead, scheduled, paused and
+ * holds_log; the rest is 0.  OUTBOX_ENOENT: no such subscription, for all of
+ * these. */
+OUTBOX_MUST int outbox_subscription_stats(outbox_t *ob, const char *sub,
+                                          outbox_stats *st, outbox_error *err);
+
+typedef void outbox_letter_fn(void *arg, const outbox_event *ev,
+                              const char *last_error, int64_t died_ms);
+
+/* The dead letters, the oldest first, at most limit; returns how many.  fn
+ * must not use ob; what it is given is valid during the call. */
+OUTBOX_MUST int outbox_dead_each(outbox_t *ob, const char *sub, int limit,
+                                 outbox_letter_fn *fn, void *arg,
+                                 outbox_error *err);
+/* Back to the head of its key, with no attempt counted; or away for good.
+ * id NULL: all of them.  Both return how many; an id that is not among the
+ * dead is OUTBOX_ENOENT. */
+OUTBOX_MUST int outbox_dead_revive(outbox_t *ob, const char *sub,
+                                   const char *id, outbox_error *err);
+OUTBOX_MUST int outbox_dead_discard(outbox_t *ob, const char *sub,
+                                    const char *id, outbox_error *err);
+/* Its relays send nothing more, within 250 ms, until paused is 0 again. */
+OUTBOX_MUST int outbox_pause(outbox_t *ob, const char *sub, int paused,
+                             outbox_error *err);
+/* Deliver again everything kept since then (published_ms >= since_ms). */
+OUTBOX_MUST int outbox_replay(outbox_t *ob, const char *sub, int64_t since_ms,
+                              outbox_error *err);
+/* Forget the subscription with its cursors, parked and dead events.  A relay
+ * of it that still runs ends with OUTBOX_ENOENT. */
+OUTBOX_MUST int outbox_unsubscribe(outbox_t *ob, const char *sub,
+                                   outbox_error *err);
 
 #ifdef __cplusplus
 }

@@ -42,11 +42,15 @@ typedef struct outbox_row {
     uint32_t     lane;          /* chain modulo the number of lanes */
     uint32_t     attempts;      /* failures that counted */
     int64_t      published_ms;  /* set by the store's append */
+    int64_t      due_ms;        /* append: not into the log before; 0: now */
+    int64_t      expires_ms;    /* 0: never */
     outbox_bytes topic, type, key, content_type;
     outbox_bytes headers;       /* "name: value\n" for each, in order */
     outbox_bytes payload;
+    outbox_bytes dedup_key;     /* append */
     int64_t      seq;           /* parked rows: place within the chain */
     int64_t      delay_ms;      /* parked rows: pause before the next try */
+    int64_t      died_ms;       /* dead rows */
     const char  *why;           /* parked, dead: the last error, or NULL */
 } outbox_row;
 
@@ -58,8 +62,13 @@ typedef struct outbox_subscription {
     const char  *name;
     outbox_start start;         /* only for one that does not exist yet */
     int64_t      keep_ms;       /* trim spares what is younger */
-    int64_t      sub;           /* out: its number */
-    uint32_t     lanes;         /* out: lanes of this log */
+    int32_t      create;        /* 0: ENOENT when it does not exist */
+    int32_t      paused;        /* out of attach and beat */
+    int64_t      generation;    /* out, too: changes when a person has revived
+                                   or discarded dead events */
+    int64_t      sub;           /* out of attach: its number */
+    uint32_t     lanes;         /* out of attach: lanes of this log */
+    uint32_t     reserved;
 } outbox_subscription;
 
 /* A lane as a relay sees it. */
@@ -73,6 +82,10 @@ typedef struct outbox_lane {
     int32_t       release;      /* save: give it up in the same breath */
     int32_t       rescan;       /* acquire: the anchor was not found, cursor
                                    is back at the oldest event */
+    int32_t       crashes;      /* acquire: owners in a row that went without
+                                   goodbye and without moving the cursor */
+    int32_t       on_trial;     /* acquire: the last one went during a trial;
+                                   save: the trial is over */
 } outbox_lane;
 
 typedef struct outbox_beat {            /* one relay of a subscription */
@@ -96,10 +109,25 @@ typedef struct outbox_change {
 } outbox_change;
 
 typedef struct outbox_counts {          /* of one subscription */
-    int64_t parked, dead;
+    int64_t parked, dead, scheduled;
     int64_t behind;             /* rows in the log past the last lane's cursor */
     int64_t oldest_ms;          /* the first of them was published; 0: none */
+    int32_t paused;
+    int32_t holds_log;          /* no other subscription is further behind */
 } outbox_counts;
+
+enum outbox_admin {
+    OUTBOX_ADMIN_REVIVE,        /* id, or all: to the head of its chain */
+    OUTBOX_ADMIN_DISCARD,       /* id, or all */
+    OUTBOX_ADMIN_PAUSE,         /* value: 1 or 0 */
+    OUTBOX_ADMIN_REPLAY,        /* value: published_ms to begin at */
+    OUTBOX_ADMIN_UNSUBSCRIBE
+};
+
+typedef struct outbox_admin_arg {
+    const uint8_t *id;          /* 16 bytes; NULL: all */
+    int64_t        value;
+} outbox_admin_arg;
 
 typedef struct outbox_store     outbox_store;
 typedef struct outbox_store_ops outbox_store_ops;
@@ -123,12 +151,19 @@ struct outbox_store_ops {
      * and none of the n rows is in it. */
 
     /* Write n rows in order, setting position and published_ms; then COMMIT
-     * if commit is not 0.  EINDOUBT: its answer never came. */
+     * if commit is not 0.  Rows with a dedup_key that is known are left out,
+     * rows that are due later wait outside the log.  OUTBOX_OK, or
+     * OUTBOX_DUPLICATE when one was left out.  EINDOUBT: the COMMIT's answer
+     * never came. */
     int (*append)(outbox_store *st, outbox_row *rows, size_t n, int commit,
                   outbox_error *err);
-    /* 1: marked now.  0: was marked before. */
+    /* 1: marked now.  0: was marked before.  id is text, or the 16 bytes of a
+     * UUID, which are never taken for one another. */
     int (*accept)(outbox_store *st, const char *consumer,
-                  const outbox_bytes *id, outbox_error *err);
+                  const outbox_bytes *id, int is_uuid, outbox_error *err);
+    /* Events that the slowest subscription has not passed, and those that
+     * are scheduled. */
+    int (*backlog)(outbox_store *st, int64_t *events, outbox_error *err);
     /* COMMIT, durably; EABORTED when it turned out to be a ROLLBACK. */
     int (*commit)(outbox_store *st, outbox_error *err);
     /* Forget old marks; in the caller's transaction if one is open. */
@@ -147,10 +182,11 @@ struct outbox_store_ops {
     /* Count relay me's beat up by one and note what it wants (want < 0: only
      * look, write nothing), then report every lane (cursor unset) and at
      * most max relays of this subscription in the order of their ids;
-     * returns the number of relays. */
-    int (*beat)(outbox_store *st, int64_t sub, const uint8_t me[16], int want,
-                outbox_lane *lanes, uint32_t n_lanes, outbox_beat *relays,
-                int max, outbox_error *err);
+     * returns the number of relays.  ENOENT: the subscription is gone. */
+    int (*beat)(outbox_store *st, outbox_subscription *sub,
+                const uint8_t me[16], int want, outbox_lane *lanes,
+                uint32_t n_lanes, outbox_beat *relays, int max,
+                outbox_error *err);
     /* Take each lane whose token, and whose owner's beat, are still those
      * given.  held says which; token and cursor are set for those. */
     int (*acquire)(outbox_store *st, int64_t sub, const uint8_t me[16],
@@ -172,6 +208,12 @@ struct outbox_store_ops {
     int (*save)(outbox_store *st, int64_t sub, const uint8_t me[16],
                 outbox_lane *lanes, uint32_t n, const outbox_change *changes,
                 size_t n_changes, outbox_error *err);
+    /* An event of this lane, which is held, will be sent on trial: note its
+     * position, durably.  Returns how often that was noted in a row without a
+     * save that ended the trial.  ESTALE: the lease is lost. */
+    int (*trial)(outbox_store *st, int64_t sub, const uint8_t me[16],
+                 const outbox_lane *lane, int64_t position,
+                 outbox_error *err);
     /* The parked rows of one chain, in order, at most limit. */
     int (*parked)(outbox_store *st, int64_t sub, uint64_t chain, int limit,
                   outbox_sink *sink, void *arg, outbox_error *err);
@@ -183,11 +225,29 @@ struct outbox_store_ops {
      * are older than the longest keep_ms; never one at a cursor, never the
      * newest.  Returns how many; without a subscription 0. */
     int (*trim)(outbox_store *st, int limit, outbox_error *err);
+    /* Move scheduled events whose time has come into the log, at most limit,
+     * those due first first; returns how many.  *next_ms: how long until the
+     * next one is due; -1: there is none. */
+    int (*promote)(outbox_store *st, int limit, int64_t *next_ms,
+                   outbox_error *err);
     int (*count)(outbox_store *st, int64_t sub, outbox_counts *out,
                  outbox_error *err);
     /* Remove relay me's row: it says goodbye after its lanes are released. */
     int (*leave)(outbox_store *st, int64_t sub, const uint8_t me[16],
                  outbox_error *err);
+
+    /* -- for people, on any connection, in a transaction of its own */
+
+    /* The number of a subscription, or ENOENT. */
+    int (*find)(outbox_store *st, const char *name, int64_t *sub,
+                outbox_error *err);
+    /* Give dead rows to the sink, the oldest first. */
+    int (*dead)(outbox_store *st, int64_t sub, int limit, outbox_sink *sink,
+                void *arg, outbox_error *err);
+    /* Returns how many events or lanes it concerned.  What moves a cursor
+     * also takes the lane from its owner, token and all. */
+    int (*admin)(outbox_store *st, int64_t sub, enum outbox_admin what,
+                 const outbox_admin_arg *arg, outbox_error *err);
 
     /* -- without a transaction */
 
@@ -198,6 +258,9 @@ struct outbox_store_ops {
     int (*wait)(outbox_store *st, int wake_fd, int hint, int timeout_ms);
     /* The database's clock, in ms since 1970, without asking the server. */
     int64_t (*now_ms)(outbox_store *st);
+    /* Chance, for ids and backoff; NULL: the system's.  A simulated store has
+     * its own, so that a run can be repeated.  0: done. */
+    int (*entropy)(outbox_store *st, void *out, size_t n);
     void (*close)(outbox_store *st);
 };
 

@@ -49,7 +49,10 @@ bool ob_utf8_valid(const char *s, size_t len);
 
 enum { OB_UUID_TEXT = 37 };             /* with the NUL */
 
-typedef struct ob_random {              /* a buffered source, per handle */
+/* A buffered source, per handle; entropy NULL: the system's. */
+typedef struct ob_random {
+    int    (*entropy)(outbox_store *st, void *out, size_t n);
+    outbox_store *store;
     uint8_t  bytes[256];
     size_t   left;
     uint64_t last_ms;

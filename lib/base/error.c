@@ -26,6 +26,7 @@ static const struct {
     { OUTBOX_EREADONLY, "the transaction or database is read-only" },
     { OUTBOX_EBUSY, "conflict with another user: run it again" },
     { OUTBOX_ESCHEMA, "tables missing or of another version" },
+    { OUTBOX_EFULL, "the backlog is at its limit" },
     { OUTBOX_EDB, "the database reported an error" },
     { OUTBOX_ESTALE, "settled before, or the lease is lost" },
     { OUTBOX_ETIMEOUT, "not done within the time given" },

@@ -11,12 +11,19 @@
 
 #include <unistd.h>
 
+static int refill(ob_random *rnd)
+{
+    if (rnd->entropy != NULL)
+        return rnd->entropy(rnd->store, rnd->bytes, sizeof rnd->bytes);
+    return getentropy(rnd->bytes, sizeof rnd->bytes);
+}
+
 int ob_random_bytes(ob_random *rnd, void *out, size_t n)
 {
     if (n > sizeof rnd->bytes)
         return OUTBOX_EINVAL;
     if (rnd->left < n) {
-        if (getentropy(rnd->bytes, sizeof rnd->bytes) != 0)
+        if (refill(rnd) != 0)
             return OUTBOX_EDB;
         rnd->left = sizeof rnd->bytes;
     }

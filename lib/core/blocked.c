@@ -119,6 +119,63 @@ void ob_blocked_due(outbox_relay_t *r, ob_blocked *b, int64_t due_ms)
         r->blocked.next_due_ms = due_ms;
 }
 
+static int blocked_sink(void *arg, const outbox_row *row)
+{
+    outbox_relay_t *r = arg;
+    ob_blocked *b = ob_blocked_add(r, row->chain, row->lane);
+
+    if (b == NULL)
+        return 1;
+    if (row->delay_ms < 0)
+        b->dead = true;
+    else if (b->due_ms == INT64_MAX && b->loaded == 0)
+        ob_blocked_due(r, b, r->now_ms + row->delay_ms);
+    return 0;
+}
+
+int ob_blocked_load(outbox_relay_t *r, uint32_t lane, outbox_error *err)
+{
+    return r->store->ops->blocked(r->store, r->sub.sub, lane, blocked_sink, r,
+                                  err);
+}
+
+/* A chain that was free and is blocked now: what the window holds of it goes
+ * behind what is parked, but for what the transport has. */
+static void park_blocked(outbox_relay_t *r)
+{
+    pthread_mutex_lock(&r->lock);
+    for (uint64_t i = 0; i < ob_window_used(&r->win); i++) {
+        ob_slot *s = ob_window_nth(&r->win, i);
+        if (s->seq == 0 && s->prev == OB_NONE &&
+            (s->state == OB_READY || s->state == OB_WAITING) &&
+            ob_blocked_find(r, s->chain) != NULL)
+            ob_window_doom(&r->win, s, OUTBOX_PARK);
+    }
+    pthread_mutex_unlock(&r->lock);
+}
+
+/* What was blocked by a dead event may be so no longer.  A chain that turns
+ * out to have nothing parked is let go when its turn comes. */
+int ob_blocked_reload(outbox_relay_t *r, outbox_error *err)
+{
+    int rc = OUTBOX_OK;
+
+    for (uint32_t i = 0; i < r->blocked.size; i++) {
+        for (ob_blocked *b = r->blocked.buckets[i]; b != NULL; b = b->next) {
+            if (!b->dead)
+                continue;
+            b->dead = false;
+            ob_blocked_due(r, b, r->now_ms);
+        }
+    }
+    for (uint32_t i = 0; i < r->sub.lanes && rc == OUTBOX_OK; i++) {
+        if (r->lanes[i].mine)
+            rc = ob_blocked_load(r, i, err);
+    }
+    park_blocked(r);
+    return rc;
+}
+
 static bool is_due(const ob_blocked *b, int64_t now_ms)
 {
     return b->due_ms <= now_ms && b->loaded == 0 && !b->dead;

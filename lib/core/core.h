@@ -21,6 +21,7 @@ struct outbox {
     ob_handle    h;
     uint32_t     lanes;
     size_t       max_payload_bytes;
+    int64_t      max_backlog;
     ob_random    rnd;
     char         last_id[OB_UUID_TEXT];
     outbox_row  *rows;          /* of the call being made; kept for the next */
@@ -52,6 +53,30 @@ int ob_event_read(outbox_event *out, const outbox_event *ev,
 int ob_event_row(outbox_row *row, const outbox_event *ev, size_t max_payload,
                  ob_random *rnd, outbox_error *err);
 uint64_t ob_row_chain(const outbox_row *row);
+
+/* Room for the headers of one event, kept from one to the next. */
+typedef struct ob_scratch {
+    outbox_header *headers;
+    char          *text;
+    size_t         headers_size, text_size;
+} ob_scratch;
+
+/* The event as its receiver sees it; it points into row, id and scratch. */
+int  ob_event_of_row(const outbox_allocator *mem, ob_scratch *scratch,
+                     const outbox_row *row, outbox_event *ev,
+                     char id[OB_UUID_TEXT]);
+void ob_scratch_free(const outbox_allocator *mem, ob_scratch *scratch);
+
+/* ---- filter.c ------------------------------------------------------------ */
+
+int  ob_filter_check(const char *topics, outbox_error *err);
+bool ob_filter_match(const char *topics, const outbox_bytes *topic);
+
+/* ---- admin.c -------------------------------------------------------------- */
+
+void ob_stats_count(outbox_stats *st, const outbox_counts *c, int64_t now_ms);
+int  ob_stats_copy(outbox_stats *st, const outbox_stats *from,
+                   outbox_error *err);
 
 /* ---- wake.c --------------------------------------------------------------- */
 

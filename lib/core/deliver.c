@@ -12,7 +12,8 @@
 
 #include <syslog.h>
 
-enum { SEND_MS = 20 };          /* then look after leases and progress */
+enum { SEND_MS = 20,            /* then look after leases and progress */
+       PROMOTE_MS = 250 };      /* between two looks at the scheduled */
 
 /* ---- reading ---------------------------------------------------------------- */
 
@@ -37,7 +38,8 @@ static int read_sink(void *arg, const outbox_row *given)
     row.chain = ob_row_chain(given);
     row.lane = (uint32_t)(row.chain % r->sub.lanes);
     const ob_lane *l = &r->lanes[row.lane];
-    if (!l->mine || l->leaving || !follows(&row, &l->read))
+    if (!l->mine || l->leaving || !follows(&row, &l->read) ||
+        !ob_filter_match(r->opt.topics, &given->topic))
         return 0;
     row.seq = 0;
     row.attempts = 0;
@@ -102,6 +104,8 @@ int ob_deliver_read(outbox_relay_t *r, outbox_error *err)
     uint32_t limit = r->opt.batch < room ? r->opt.batch : room;
     uint32_t n = lanes_to_read(r, io);
 
+    if (r->parked >= r->opt.max_parked)
+        limit = 0;                      /* lanes are held */
     r->full = limit == 0;
     r->at_end = true;                   /* until there is room, or a lane */
     if (limit == 0 || n == 0)
@@ -139,21 +143,15 @@ static int parked_sink(void *arg, const outbox_row *row)
     return 0;
 }
 
-static bool has_doomed(outbox_relay_t *r, uint64_t chain)
-{
-    for (uint64_t i = 0; r->win.doomed > 0 && i < ob_window_used(&r->win);
-         i++) {
-        const ob_slot *s = ob_window_nth(&r->win, i);
-        if (s->chain == chain && s->state == OB_DOOMED)
-            return true;
-    }
-    return false;
-}
-
 static int load_chain(outbox_relay_t *r, ob_blocked *b, outbox_error *err)
 {
     read_ctx ctx = { r, false };
     uint64_t before = r->win.head;
+
+    if (ob_window_chain_has(&r->win, b->chain, OB_SENT)) {
+        ob_blocked_due(r, b, r->now_ms + 1);    /* one of a chain at a time */
+        return OUTBOX_OK;
+    }
     int rc = r->store->ops->parked(r->store, r->sub.sub, b->chain,
                                    OB_LOAD_ROWS, parked_sink, &ctx, err);
 
@@ -169,7 +167,7 @@ static int load_chain(outbox_relay_t *r, ob_blocked *b, outbox_error *err)
         pthread_mutex_unlock(&r->lock);
     } else if (ctx.full) {
         ob_blocked_due(r, b, r->now_ms + 1);
-    } else if (!has_doomed(r, b->chain)) {
+    } else if (!ob_window_chain_has(&r->win, b->chain, OB_DOOMED)) {
         ob_blocked_remove(r, b->chain);         /* its parked rows are gone */
     }
     return OUTBOX_OK;
@@ -186,62 +184,23 @@ int ob_deliver_parked(outbox_relay_t *r, outbox_error *err)
     return rc;
 }
 
-/* ---- the event as the transport sees it -------------------------------------------- */
+/* ---- scheduled events ------------------------------------------------------------- */
 
-static int scratch(outbox_relay_t *r, void *buffer, size_t *size, size_t need)
+int ob_deliver_scheduled(outbox_relay_t *r, outbox_error *err)
 {
-    void **at = buffer;
+    int64_t next_ms = -1;
 
-    if (*size >= need)
+    if (r->now_ms < r->promote_ms)
         return OUTBOX_OK;
-    void *p = r->mem.realloc(r->mem.arg, *at, need);
-    if (p == NULL)
-        return OUTBOX_ENOMEM;
-    *at = p;
-    *size = need;
-    return OUTBOX_OK;
-}
-
-static int event_headers(outbox_relay_t *r, outbox_event *ev,
-                         const outbox_bytes *headers)
-{
-    size_t n = ob_headers_count(headers->ptr, headers->len);
-    int rc = scratch(r, &r->headers, &r->headers_size, n * sizeof *r->headers);
-
-    if (rc == OUTBOX_OK)
-        rc = scratch(r, &r->text, &r->text_size, headers->len + 1);
-    if (rc != OUTBOX_OK)
+    int rc = r->store->ops->promote(r->store, OB_PROMOTE_ROWS, &next_ms, err);
+    if (rc < 0)
         return rc;
-    memcpy(r->text, headers->ptr, headers->len);
-    r->text[headers->len] = '\0';
-    ev->headers = r->headers;
-    ev->n_headers = ob_headers_decode(r->text, r->headers, n);
+    if (rc > 0)
+        r->at_end = false;
+    if (next_ms < 0 || next_ms > PROMOTE_MS)
+        next_ms = PROMOTE_MS;           /* something sooner may be published */
+    r->promote_ms = r->now_ms + next_ms;
     return OUTBOX_OK;
-}
-
-static int event_of(outbox_relay_t *r, const ob_slot *s, outbox_event *ev,
-                    char id[OB_UUID_TEXT])
-{
-    outbox_row row;
-
-    ob_slot_row(s, &row);
-    ob_uuid_format(row.id, id);
-    *ev = (outbox_event){
-        .size = sizeof *ev,
-        .topic = row.topic.ptr,
-        .type = row.type.ptr,
-        .key = row.key.ptr,
-        .id = id,
-        .content_type = row.content_type.ptr != NULL ? row.content_type.ptr
-                                                     : "application/json",
-        .payload = row.payload.ptr,
-        .payload_len = row.payload.len,
-        .position = row.position,
-        .published_ms = row.published_ms,
-        .attempt = (int32_t)(s->attempts + s->tries),
-    };
-    return row.headers.len > 0 ? event_headers(r, ev, &row.headers)
-                               : OUTBOX_OK;
 }
 
 /* ---- sending --------------------------------------------------------------------------- */
@@ -263,6 +222,40 @@ static bool transport_open(outbox_relay_t *r)
     return false;
 }
 
+/* Events on trial are sent one at a time, so that there is one culprit. */
+static bool trial_conflict(const outbox_relay_t *r, const ob_slot *s)
+{
+    return r->win.inflight > 1 && r->lanes[s->lane].trials > 0;
+}
+
+static bool expired(outbox_relay_t *r, const ob_slot *s)
+{
+    return s->expires_ms != 0 &&
+           s->expires_ms <= r->store->ops->now_ms(r->store);
+}
+
+static uint32_t pick_ready(outbox_relay_t *r, ob_slot **batch, uint32_t n,
+                           uint32_t most)
+{
+    while (n < most) {
+        ob_slot *s = ob_window_next_ready(&r->win);
+        if (s == NULL)
+            break;
+        if (expired(r, s)) {
+            ob_verdict_expired(r, s);
+            continue;
+        }
+        if (trial_conflict(r, s)) {
+            ob_window_unsend(&r->win, s);
+            break;
+        }
+        batch[n++] = s;
+        if (r->lanes[s->lane].trials > 0)
+            break;
+    }
+    return n;
+}
+
 /* Called with the lock held: mark a batch as sent. */
 static uint32_t pick(outbox_relay_t *r, ob_slot **batch)
 {
@@ -277,12 +270,7 @@ static uint32_t pick(outbox_relay_t *r, ob_slot **batch)
         ob_window_send_now(&r->win, probe);
         batch[n++] = probe;
     }
-    while (n < most) {
-        ob_slot *s = ob_window_next_ready(&r->win);
-        if (s == NULL)
-            break;
-        batch[n++] = s;
-    }
+    n = pick_ready(r, batch, n, most);
     for (uint32_t i = 0; i < n; i++) {
         batch[i]->tries++;
         batch[i]->when_ms = 0;
@@ -290,27 +278,67 @@ static uint32_t pick(outbox_relay_t *r, ob_slot **batch)
     return n;
 }
 
-static outbox_verdict send_one(outbox_relay_t *r, ob_slot *s)
+enum { CONDEMNED = 1 };
+
+/* The event is one of those after which an owner may have died.  That it is
+ * started is written down before it is sent, and enough starts are proof. */
+static int send_on_trial(outbox_relay_t *r, const ob_slot *s,
+                         outbox_error *err)
+{
+    ob_lane *l = &r->lanes[s->lane];
+    outbox_lane io = { .lane = s->lane, .token = l->token };
+
+    int starts = r->store->ops->trial(r->store, r->sub.sub, r->id, &io,
+                                      s->cursor.position, err);
+    if (starts < 0)
+        return starts;
+    l->on_trial = true;
+    l->trials--;
+    if ((uint32_t)starts <= r->opt.max_attempts)
+        return OUTBOX_OK;
+    outbox_error_set(err, OUTBOX_OK,
+                     "it was sent %d times and the process died each time",
+                     starts - 1);
+    return CONDEMNED;
+}
+
+static void why_note(outbox_relay_t *r, ob_slot *s, const char *why)
+{
+    pthread_mutex_lock(&r->lock);
+    if (s->verdict == 0)
+        ob_slot_why(&r->win, s, why);
+    pthread_mutex_unlock(&r->lock);
+}
+
+/* An error means that it was not sent, and that the store is in trouble. */
+static int send_one(outbox_relay_t *r, ob_slot *s, outbox_verdict *v,
+                    outbox_error *why)
 {
     char id[OB_UUID_TEXT];
     outbox_event ev;
-    outbox_error why;
+    outbox_row row;
+    int rc = OUTBOX_OK;
 
-    why.code = 0;
-    why.text[0] = '\0';
-    if (event_of(r, s, &ev, id) != OUTBOX_OK)
-        return OUTBOX_RETRY;
-    outbox_token token = { ev.position, ev.attempt };
-    OB_FAILPOINT("relay.before_send");
-    outbox_verdict v = r->tp.send(r->tp.ctx, &ev, token, &why);
-    OB_FAILPOINT("relay.after_send");
-    if (v == OUTBOX_RETRY || v == OUTBOX_REJECT) {
-        pthread_mutex_lock(&r->lock);
-        if (s->verdict == 0)
-            ob_slot_why(&r->win, s, why.text);
-        pthread_mutex_unlock(&r->lock);
+    why->code = 0;
+    why->text[0] = '\0';
+    if (r->lanes[s->lane].trials > 0)
+        rc = send_on_trial(r, s, why);
+    ob_slot_row(s, &row);
+    if (rc == OUTBOX_OK)
+        rc = ob_event_of_row(&r->mem, &r->scratch, &row, &ev, id);
+    if (rc < 0)
+        return rc;
+    *v = OUTBOX_REJECT;
+    if (rc == OUTBOX_OK) {
+        ev.attempt = (int32_t)(s->attempts + s->tries);
+        outbox_token token = { ev.position, ev.attempt };
+        OB_FAILPOINT("relay.before_send");
+        *v = r->tp.send(r->tp.ctx, &ev, token, why);
+        OB_FAILPOINT("relay.after_send");
     }
-    return v;
+    if (*v == OUTBOX_RETRY || *v == OUTBOX_REJECT)
+        why_note(r, s, why->text);
+    return OUTBOX_OK;
 }
 
 /* Called with the lock held.  A verdict that outbox_settle() brought while
@@ -328,18 +356,11 @@ static void sent(outbox_relay_t *r, ob_slot *s, outbox_verdict v)
         r->deadline_ms = s->when_ms;
 }
 
-static uint32_t send_batch(outbox_relay_t *r, ob_slot **batch, uint32_t n,
-                           int64_t start_ms)
+/* What became of a batch: the first done were sent, the others were not. */
+static void batch_done(outbox_relay_t *r, ob_slot **batch,
+                       const outbox_verdict *verdicts, uint32_t done,
+                       uint32_t n)
 {
-    outbox_verdict verdicts[OB_SEND_BATCH];
-    uint32_t done = 0;
-
-    for (; done < n; done++) {
-        r->now_ms = ob_relay_clock(r);
-        if (!ob_lease_valid(r, r->now_ms) || r->now_ms - start_ms > SEND_MS)
-            break;
-        verdicts[done] = send_one(r, batch[done]);
-    }
     pthread_mutex_lock(&r->lock);
     r->stats.sent += done;
     for (uint32_t i = 0; i < done; i++)
@@ -350,29 +371,60 @@ static uint32_t send_batch(outbox_relay_t *r, ob_slot **batch, uint32_t n,
     }
     ob_progress_retire(r);
     pthread_mutex_unlock(&r->lock);
-    return done;
 }
 
-int ob_deliver_send(outbox_relay_t *r, outbox_error *err)
+static int send_batch(outbox_relay_t *r, ob_slot **batch, uint32_t n,
+                      int64_t start_ms, outbox_error *err)
+{
+    outbox_verdict verdicts[OB_SEND_BATCH];
+    outbox_error why;
+    uint32_t done = 0;
+    int rc = OUTBOX_OK;
+
+    for (; done < n; done++) {
+        r->now_ms = ob_relay_clock(r);
+        if (!ob_lease_valid(r, r->now_ms) || r->now_ms - start_ms > SEND_MS)
+            break;
+        rc = send_one(r, batch[done], &verdicts[done], &why);
+        if (rc != OUTBOX_OK)
+            break;
+    }
+    batch_done(r, batch, verdicts, done, n);
+    if (rc != OUTBOX_OK && err != NULL)
+        *err = why;
+    return rc == OUTBOX_OK ? (int)done : rc;
+}
+
+static int send_all(outbox_relay_t *r, uint32_t *total, outbox_error *err)
 {
     ob_slot *batch[OB_SEND_BATCH];
     int64_t start_ms = r->now_ms;
-    uint32_t total = 0, n, done;
+    uint32_t n;
+    int done;
 
-    (void)err;
-    if (r->win.ready.first == OB_NONE && r->breaker == OB_CLOSED)
-        return OUTBOX_OK;
-    if (!transport_open(r))
-        return OUTBOX_OK;
     do {
         pthread_mutex_lock(&r->lock);
         n = pick(r, batch);
         pthread_mutex_unlock(&r->lock);
-        done = send_batch(r, batch, n, start_ms);
-        total += done;
-    } while (n > 0 && done == n && r->breaker == OB_CLOSED);
+        done = send_batch(r, batch, n, start_ms, err);
+        if (done < 0)
+            return done;
+        *total += (uint32_t)done;
+    } while (n > 0 && (uint32_t)done == n && r->breaker == OB_CLOSED);
+    return OUTBOX_OK;
+}
+
+int ob_deliver_send(outbox_relay_t *r, outbox_error *err)
+{
+    uint32_t total = 0;
+
+    if (r->win.ready.first == OB_NONE && r->breaker == OB_CLOSED)
+        return OUTBOX_OK;
+    if (r->sub.paused || !transport_open(r))
+        return OUTBOX_OK;
+    int rc = send_all(r, &total, err);
     if (total > 0 && r->tp.flush != NULL)
         r->tp.flush(r->tp.ctx);
     r->more = r->more || total > 0;
-    return OUTBOX_OK;
+    return rc;
 }

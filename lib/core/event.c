@@ -161,6 +161,22 @@ static int topic_check(const char *topic, outbox_error *err)
     return OUTBOX_OK;
 }
 
+static int row_times(outbox_row *row, const outbox_event *ev,
+                     outbox_error *err)
+{
+    if (ev->due_ms < 0 || ev->expires_ms < 0)
+        return outbox_error_set(err, OUTBOX_EINVAL,
+                                "%s is negative: it counts from 1970",
+                                ev->due_ms < 0 ? "due_ms" : "expires_ms");
+    if (ev->expires_ms != 0 && ev->expires_ms <= ev->due_ms)
+        return outbox_error_set(err, OUTBOX_EINVAL,
+                                "expires_ms is not after due_ms: the event "
+                                "would never be delivered");
+    row->due_ms = ev->due_ms;
+    row->expires_ms = ev->expires_ms;
+    return OUTBOX_OK;
+}
+
 static int row_texts(outbox_row *row, const outbox_event *ev,
                      outbox_error *err)
 {
@@ -175,6 +191,8 @@ static int row_texts(outbox_row *row, const outbox_event *ev,
     if (rc == OUTBOX_OK)
         rc = text_field(&row->content_type, ev->content_type, "content_type",
                         err);
+    if (rc == OUTBOX_OK)
+        rc = text_field(&row->dedup_key, ev->dedup_key, "dedup_key", err);
     return rc;
 }
 
@@ -224,6 +242,8 @@ int ob_event_row(outbox_row *row, const outbox_event *ev, size_t max_payload,
     memset(row, 0, sizeof *row);
     int rc = row_texts(row, ev, err);
     if (rc == OUTBOX_OK)
+        rc = row_times(row, ev, err);
+    if (rc == OUTBOX_OK)
         rc = row_payload(row, ev, max_payload, err);
     if (rc == OUTBOX_OK)
         rc = ob_headers_check(ev, &row->headers.len, err);
@@ -232,4 +252,101 @@ int ob_event_row(outbox_row *row, const outbox_event *ev, size_t max_payload,
     if (rc == OUTBOX_OK)
         row->chain = ob_row_chain(row);
     return rc;
+}
+
+/* ---- delivery -------------------------------------------------------------------- */
+
+static int scratch_grow(const outbox_allocator *mem, void *buffer,
+                        size_t *size, size_t need)
+{
+    void **at = buffer;
+
+    if (*size >= need)
+        return OUTBOX_OK;
+    void *p = mem->realloc(mem->arg, *at, need);
+    if (p == NULL)
+        return OUTBOX_ENOMEM;
+    *at = p;
+    *size = need;
+    return OUTBOX_OK;
+}
+
+void ob_scratch_free(const outbox_allocator *mem, ob_scratch *scratch)
+{
+    ob_free(mem, scratch->headers);
+    ob_free(mem, scratch->text);
+    memset(scratch, 0, sizeof *scratch);
+}
+
+static int event_headers(const outbox_allocator *mem, ob_scratch *scratch,
+                         const outbox_bytes *headers, outbox_event *ev)
+{
+    size_t n = ob_headers_count(headers->ptr, headers->len);
+    int rc = scratch_grow(mem, &scratch->headers, &scratch->headers_size,
+                          (n + 1) * sizeof *scratch->headers);
+
+    if (rc == OUTBOX_OK)
+        rc = scratch_grow(mem, &scratch->text, &scratch->text_size,
+                          headers->len + 1);
+    if (rc != OUTBOX_OK)
+        return rc;
+    memcpy(scratch->text, headers->ptr, headers->len);
+    scratch->text[headers->len] = '\0';
+    ev->headers = scratch->headers;
+    ev->n_headers = ob_headers_decode(scratch->text, scratch->headers, n);
+    return OUTBOX_OK;
+}
+
+int ob_event_of_row(const outbox_allocator *mem, ob_scratch *scratch,
+                    const outbox_row *row, outbox_event *ev,
+                    char id[OB_UUID_TEXT])
+{
+    ob_uuid_format(row->id, id);
+    *ev = (outbox_event){
+        .size = sizeof *ev,
+        .topic = row->topic.ptr != NULL ? row->topic.ptr : "",
+        .type = row->type.ptr,
+        .key = row->key.ptr,
+        .id = id,
+        .content_type = row->content_type.ptr != NULL ? row->content_type.ptr
+                                                      : "application/json",
+        .payload = row->payload.ptr,
+        .payload_len = row->payload.len,
+        .expires_ms = row->expires_ms,
+        .position = row->position,
+        .published_ms = row->published_ms,
+    };
+    if (row->headers.len == 0)
+        return OUTBOX_OK;
+    return event_headers(mem, scratch, &row->headers, ev);
+}
+
+/* ---- causality --------------------------------------------------------------------- */
+
+static const char *header_of(const outbox_event *ev, const char *name)
+{
+    for (size_t i = 0; i < ev->n_headers; i++) {
+        if (strcmp(ev->headers[i].name, name) == 0)
+            return ev->headers[i].value;
+    }
+    return NULL;
+}
+
+size_t outbox_causality(const outbox_event *cause, outbox_header out[4])
+{
+    static const char *const traces[] = { "traceparent", "tracestate" };
+    size_t n = 0;
+
+    if (cause == NULL || cause->id == NULL)
+        return 0;
+    const char *correlation = header_of(cause, "correlation-id");
+    out[n++] = (outbox_header){ "correlation-id", correlation != NULL
+                                                  ? correlation : cause->id };
+    out[n++] = (outbox_header){ "causation-id", cause->id };
+    for (size_t i = 0; i < OB_COUNT(traces); i++) {
+        const char *value = header_of(cause, traces[i]);
+        if (value != NULL)
+            out[n++] = (outbox_header){ traces[i], value };
+    }
+    return n;
 }

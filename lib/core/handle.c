@@ -36,6 +36,14 @@ int outbox_options_read(outbox_options *out, const outbox_options *opt,
         return outbox_error_set(err, OUTBOX_EINVAL,
                                 "outbox_options.lanes is %u, more than %d",
                                 (unsigned)out->lanes, OUTBOX_MAX_LANES);
+    if (out->max_backlog < 0)
+        return outbox_error_set(err, OUTBOX_EINVAL,
+                                "outbox_options.max_backlog is negative");
+    if ((out->flags & ~(uint32_t)OUTBOX_LOCK_KEYS) != 0)
+        return outbox_error_set(err, OUTBOX_EINVAL,
+                                "outbox_options.flags has bits that this "
+                                "library does not know: 0x%x",
+                                (unsigned)out->flags);
     if (out->max_payload_bytes == 0)
         out->max_payload_bytes = DEFAULT_PAYLOAD;
     return OUTBOX_OK;
@@ -58,6 +66,9 @@ int outbox_from_store(outbox_t **out, outbox_store *st,
     ob->h.pid = getpid();
     ob->lanes = o.lanes;
     ob->max_payload_bytes = o.max_payload_bytes;
+    ob->max_backlog = o.max_backlog;
+    ob->rnd.entropy = st->ops->entropy;
+    ob->rnd.store = st;
     *out = ob;
     return OUTBOX_OK;
 }

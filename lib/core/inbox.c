@@ -34,10 +34,11 @@ int inbox_accept(inbox_t *ib, const char *consumer, const char *id,
         rc = text_required(id, "id", &bytes.len, err);
     if (rc != OUTBOX_OK)
         return rc;
-    if (ob_uuid_parse(id, uuid))
+    int is_uuid = ob_uuid_parse(id, uuid);
+    if (is_uuid)
         bytes = (outbox_bytes){ uuid, sizeof uuid };
     return ib->h.store->ops->accept(ib->h.store, consumer, &bytes,
-                                    err != NULL ? err : &own);
+                                    is_uuid, err != NULL ? err : &own);
 }
 
 int inbox_prune(inbox_t *ib, int64_t keep_ms, int limit, outbox_error *err)

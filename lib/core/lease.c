@@ -147,20 +147,6 @@ static uint32_t want(const outbox_relay_t *r)
 
 /* ---- taking ------------------------------------------------------------------- */
 
-static int blocked_sink(void *arg, const outbox_row *row)
-{
-    outbox_relay_t *r = arg;
-    ob_blocked *b = ob_blocked_add(r, row->chain, row->lane);
-
-    if (b == NULL)
-        return 1;
-    if (row->delay_ms < 0)
-        b->dead = true;
-    else
-        ob_blocked_due(r, b, r->now_ms + row->delay_ms);
-    return 0;
-}
-
 static int lane_taken(outbox_relay_t *r, const outbox_lane *got,
                       outbox_error *err)
 {
@@ -177,9 +163,15 @@ static int lane_taken(outbox_relay_t *r, const outbox_lane *got,
                      "lane %u: the log is not the one that was read before; "
                      "delivering again from its oldest event",
                      (unsigned)got->lane);
+    l->on_trial = got->on_trial != 0;
+    l->trials = l->on_trial || got->crashes > 1 ? OB_TRIAL_EVENTS : 0;
+    if (l->trials > 0)
+        ob_relay_log(r, LOG_WARNING,
+                     "lane %u: its owner died %d times at the same place; "
+                     "sending one event at a time", (unsigned)got->lane,
+                     (int)got->crashes);
     r->at_end = false;
-    return r->store->ops->blocked(r->store, r->sub.sub, got->lane,
-                                  blocked_sink, r, err);
+    return ob_blocked_load(r, got->lane, err);
 }
 
 static int take(outbox_relay_t *r, uint32_t n, outbox_error *err)
@@ -248,9 +240,10 @@ static int look(outbox_relay_t *r, bool beats, outbox_error *err)
     outbox_lane io[OUTBOX_MAX_LANES];
     outbox_beat peers[OB_MAX_PEERS];
     int64_t before_ms = r->now_ms;
+    bool was_paused = r->sub.paused != 0;
 
     memset(io, 0, sizeof io);
-    int n = r->store->ops->beat(r->store, r->sub.sub, r->id,
+    int n = r->store->ops->beat(r->store, &r->sub, r->id,
                                 beats ? (int)want(r) : -1, io, r->sub.lanes,
                                 peers, OB_MAX_PEERS, err);
     if (n < 0)
@@ -260,6 +253,7 @@ static int look(outbox_relay_t *r, bool beats, outbox_error *err)
         r->beat_ms = before_ms + r->opt.lease_ms / 4;
         r->lease_until_ms = before_ms + r->opt.lease_ms - margin_ms(r);
     }
+    r->at_end = r->at_end && !(was_paused && !r->sub.paused);
     watch_peers(r, peers, n);
     pthread_mutex_lock(&r->lock);
     for (uint32_t i = 0; i < r->sub.lanes; i++)
@@ -308,6 +302,15 @@ static int forget_dead_peers(outbox_relay_t *r, outbox_error *err)
     return rc;
 }
 
+static int dead_changed(outbox_relay_t *r, outbox_error *err)
+{
+    if (r->generation == r->sub.generation)
+        return OUTBOX_OK;
+    r->generation = r->sub.generation;
+    r->at_end = false;
+    return ob_blocked_reload(r, err);
+}
+
 int ob_lease_turn(outbox_relay_t *r, outbox_error *err)
 {
     if (!look_due(r))
@@ -317,6 +320,8 @@ int ob_lease_turn(outbox_relay_t *r, outbox_error *err)
     r->woken = false;
     if (rc == OUTBOX_OK && beats)
         rc = forget_dead_peers(r, err);
+    if (rc == OUTBOX_OK)
+        rc = dead_changed(r, err);
     if (rc != OUTBOX_OK)
         return rc;
     uint32_t share = r->draining ? 0 : fair_share(r), have = staying(r);

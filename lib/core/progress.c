@@ -114,12 +114,14 @@ static uint32_t collect_lanes(const outbox_relay_t *r, const bool *changed,
     for (uint32_t i = 0; i < r->sub.lanes; i++) {
         const ob_lane *l = &r->lanes[i];
         bool leaves = l->leaving && (l->unsettled == 0 || r->closing);
-        if (!l->mine || !(moved(l) || changed[i] || leaves))
+        bool acquitted = l->on_trial && r->win.inflight == 0;
+        if (!l->mine || !(moved(l) || changed[i] || leaves || acquitted))
             continue;
         memset(&io[n], 0, sizeof io[n]);
         io[n].lane = i;
         io[n].token = l->token;
         io[n].release = leaves;
+        io[n].on_trial = acquitted;
         memcpy(io[n].owner, r->id, 16);
         io[n++].cursor = *target(l);
     }
@@ -147,7 +149,7 @@ static void chain_saved(outbox_relay_t *r, const ob_slot *s,
         ob_blocked_due(r, b, r->now_ms);
 }
 
-static void log_fate(const outbox_relay_t *r, const ob_slot *s)
+static void log_fate(outbox_relay_t *r, const ob_slot *s)
 {
     char id[OB_UUID_TEXT];
 
@@ -162,6 +164,7 @@ static void changes_saved(outbox_relay_t *r, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         ob_slot *s = r->changed[i];
+        r->parked += s->fate == OUTBOX_PARK;
         log_fate(r, s);
         chain_saved(r, s, &r->changes[i]);
         ob_window_finish(&r->win, s, OB_DONE,
@@ -174,6 +177,7 @@ static void lanes_saved(outbox_relay_t *r, const outbox_lane *io, uint32_t n)
     for (uint32_t i = 0; i < n; i++) {
         ob_lane *l = &r->lanes[io[i].lane];
         l->saved = io[i].cursor;
+        l->on_trial = l->on_trial && !io[i].on_trial;
         if (!io[i].release)
             continue;
         ob_lease_lost(r, io[i].lane);

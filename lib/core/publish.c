@@ -62,6 +62,25 @@ static void rows_encode_headers(outbox_t *ob, const outbox_event *const *ev,
     }
 }
 
+/* A limit, not a fence: publishers at the same moment may pass it together. */
+static int backlog_check(outbox_t *ob, size_t n, outbox_error *err)
+{
+    int64_t events = 0;
+
+    if (ob->max_backlog == 0)
+        return OUTBOX_OK;
+    int rc = ob->h.store->ops->backlog(ob->h.store, &events, err);
+    if (rc != OUTBOX_OK)
+        return rc;
+    if (events + (int64_t)n <= ob->max_backlog)
+        return OUTBOX_OK;
+    return outbox_error_set(err, OUTBOX_EFULL,
+                            "%lld events are not delivered yet and "
+                            "max_backlog is %lld: see to the slowest "
+                            "subscription, or publish later",
+                            (long long)events, (long long)ob->max_backlog);
+}
+
 static int publish(outbox_t *ob, const outbox_event *const *ev, size_t n,
                    int commit, outbox_error *err)
 {
@@ -78,15 +97,18 @@ static int publish(outbox_t *ob, const outbox_event *const *ev, size_t n,
         return rc;
     rows_encode_headers(ob, ev, n);
     outbox_store *st = ob->h.store;
+    rc = backlog_check(ob, n, err != NULL ? err : &own);
+    if (rc != OUTBOX_OK)
+        return rc;
     OB_FAILPOINT("publish.before_append");
     rc = st->ops->append(st, ob->rows, n, commit, err != NULL ? err : &own);
-    if (rc != OUTBOX_OK)
+    if (rc < 0)
         return rc;
     if (n > 0)
         ob_uuid_format(ob->rows[n - 1].id, ob->last_id);
     OB_FAILPOINT(commit ? "publish.after_commit" : "publish.after_append");
     ob_wake_database(st->database, commit ? OB_WAKE_NOW : OB_WAKE_HINT);
-    return OUTBOX_OK;
+    return rc;
 }
 
 int outbox_publish(outbox_t *ob, const outbox_event *ev, outbox_error *err)

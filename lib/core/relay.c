@@ -28,17 +28,31 @@ int64_t ob_relay_clock(const outbox_relay_t *r)
     return outbox_monotonic_us() / 1000;
 }
 
-void ob_relay_log(const outbox_relay_t *r, int level, const char *format, ...)
+void ob_relay_log(outbox_relay_t *r, int level, const char *format, ...)
 {
-    char line[320];
     va_list ap;
 
-    if (r->opt.log == NULL)
+    if (r->opt.log == NULL || r->n_lines++ >= OB_LINES)
         return;
     va_start(ap, format);
-    vsnprintf(line, sizeof line, format, ap);
+    vsnprintf(r->lines[r->n_lines - 1], OB_LINE, format, ap);
     va_end(ap);
-    r->opt.log(r->opt.log_arg, level, line);
+    r->levels[r->n_lines - 1] = level;
+}
+
+void ob_relay_log_flush(outbox_relay_t *r)
+{
+    unsigned n = r->n_lines < OB_LINES ? r->n_lines : OB_LINES;
+    char more[OB_LINE];
+
+    for (unsigned i = 0; i < n; i++)
+        r->opt.log(r->opt.log_arg, r->levels[i], r->lines[i]);
+    if (r->n_lines > OB_LINES) {
+        snprintf(more, sizeof more, "%u more lines in this turn",
+                 r->n_lines - OB_LINES);
+        r->opt.log(r->opt.log_arg, LOG_NOTICE, more);
+    }
+    r->n_lines = 0;
 }
 
 /* ---- attaching ---------------------------------------------------------------- */
@@ -55,7 +69,7 @@ void ob_relay_forget(outbox_relay_t *r)
     r->n_peers = 0;
     r->attached = r->at_end = r->dirty = r->passed = r->full = false;
     r->breaker = OB_CLOSED;
-    r->beat_ms = r->look_ms = r->lease_until_ms = 0;
+    r->beat_ms = r->look_ms = r->lease_until_ms = r->promote_ms = 0;
     r->save_ms = r->deadline_ms = INT64_MAX;
 }
 
@@ -65,6 +79,7 @@ int ob_relay_attach(outbox_relay_t *r, outbox_error *err)
     r->sub.name = r->opt.subscription;
     r->sub.start = r->opt.start;
     r->sub.keep_ms = r->opt.keep_ms;
+    r->sub.create = !r->known;
     int rc = r->store->ops->attach(r->store, &r->sub, err);
     if (rc != OUTBOX_OK)
         return rc;
@@ -73,7 +88,9 @@ int ob_relay_attach(outbox_relay_t *r, outbox_error *err)
                                 "the log has %u lanes: this library knows 1 "
                                 "to %d", (unsigned)r->sub.lanes,
                                 OUTBOX_MAX_LANES);
-    r->attached = true;
+    r->attached = r->known = true;
+    r->generation = r->sub.generation;
+    r->count_ms = 0;
     return OUTBOX_OK;
 }
 
@@ -110,11 +127,8 @@ int ob_relay_count(outbox_relay_t *r, outbox_error *err)
         return rc;
     r->count_ms = r->now_ms + COUNT_MS;
     pthread_mutex_lock(&r->lock);
-    r->stats.parked = (uint64_t)c.parked;
-    r->stats.dead = (uint64_t)c.dead;
-    r->stats.lag = (uint64_t)(c.behind + c.parked);
-    r->stats.lag_ms = c.oldest_ms > 0
-                    ? r->store->ops->now_ms(r->store) - c.oldest_ms : 0;
+    r->parked = (uint64_t)c.parked;
+    ob_stats_count(&r->stats, &c, r->store->ops->now_ms(r->store));
     r->stats.blocked_keys = r->blocked.count;
     r->stats.leader = ob_lease_count(r) > 0;
     pthread_mutex_unlock(&r->lock);
@@ -124,9 +138,11 @@ int ob_relay_count(outbox_relay_t *r, outbox_error *err)
 /* Parked rows first: they are older than what the log still has. */
 static int deliver(outbox_relay_t *r, outbox_error *err)
 {
-    if (!ob_lease_valid(r, r->now_ms))
+    if (!ob_lease_valid(r, r->now_ms) || r->sub.paused)
         return OUTBOX_OK;
-    int rc = ob_deliver_parked(r, err);
+    int rc = ob_deliver_scheduled(r, err);
+    if (rc == OUTBOX_OK)
+        rc = ob_deliver_parked(r, err);
     if (rc == OUTBOX_OK && !r->at_end)
         rc = ob_deliver_read(r, err);
     return rc == OUTBOX_OK ? ob_deliver_send(r, err) : rc;
@@ -179,12 +195,14 @@ int ob_relay_turn(outbox_relay_t *r, outbox_error *err)
         rc = work(r, err);
     if (rc == OUTBOX_EBUSY) {           /* a lock: next turn, nothing lost */
         r->busy_ms = r->now_ms + 1;
+        ob_relay_log_flush(r);
         return OUTBOX_OK;
     }
     if (rc < 0)
         lose(r, rc, err);
     else if (r->attached)
         r->failures = r->opened ? 0 : r->failures;
+    ob_relay_log_flush(r);
     return rc;
 }
 
@@ -204,6 +222,8 @@ static int64_t next_event_ms(const outbox_relay_t *r)
         return r->again_ms;
     next = earlier(next, earlier(r->look_ms, r->beat_ms));
     next = earlier(next, earlier(r->deadline_ms, r->count_ms));
+    if (!r->sub.paused)
+        next = earlier(next, r->promote_ms);
     if (r->dirty)
         next = earlier(next, r->save_ms);
     if (r->want_trim)

@@ -16,7 +16,10 @@ enum {
     OB_MAX_CHANGES = 1000,      /* in one transaction of ours */
     OB_MAX_PEERS = 64,          /* relays of one subscription */
     OB_TRIM_ROWS = 500,         /* in one transaction of ours */
-    OB_LOAD_ROWS = 100          /* parked rows of a chain, at a time */
+    OB_LOAD_ROWS = 100,         /* parked rows of a chain, at a time */
+    OB_PROMOTE_ROWS = 500,      /* scheduled events, at a time */
+    OB_TRIAL_EVENTS = 1000,     /* of a lane that killed its owners */
+    OB_LINE = 256, OB_LINES = 32    /* of the log, in one turn */
 };
 
 typedef struct ob_lane {
@@ -24,6 +27,8 @@ typedef struct ob_lane {
     uint32_t      lease;        /* counts our leases of it: slots carry it */
     int64_t       token;
     uint32_t      unsettled;    /* slots of ours that are not retired */
+    uint32_t      trials;       /* left to be sent on trial, one by one */
+    bool          on_trial;     /* a start was noted that no save ended */
     outbox_cursor read;         /* what the next read follows */
     outbox_cursor done;         /* its last slot that was retired */
     outbox_cursor saved;
@@ -84,6 +89,9 @@ struct outbox_relay {
     int64_t   now_ms;
     int64_t   again_ms, open_ms;        /* not before: attach; open */
     int64_t   beat_ms, look_ms, lease_until_ms, save_ms, count_ms, trim_ms;
+    int64_t   promote_ms;       /* the next scheduled event is due */
+    int64_t   generation;       /* of the dead that is known here */
+    uint64_t  parked;           /* rows of this subscription, about */
     int64_t   deadline_ms;      /* the earliest when_ms in the window */
     uint64_t  retired;          /* events settled in this turn */
     bool      want_trim, more;  /* more: the turn should be followed by one */
@@ -93,6 +101,7 @@ struct outbox_relay {
     bool      hinted;           /* a publisher announced something */
     bool      woken;            /* somebody committed */
     bool      lost;             /* was attached before */
+    bool      known;            /* the subscription exists, or did */
     int64_t   looked_ms, poll_ms, poll_due_ms, busy_ms;
     ob_lane   lanes[OUTBOX_MAX_LANES];
     ob_peer   peers[OB_MAX_PEERS];
@@ -100,19 +109,22 @@ struct outbox_relay {
     ob_blocked_set  blocked;
     enum ob_breaker breaker;
     int64_t   breaker_until_ms, breaker_pause_ms;
+    char         (*lines)[OB_LINE]; /* to be logged when no lock is held */
+    int           *levels;
+    unsigned       n_lines;     /* more than OB_LINES: some were dropped */
     outbox_change *changes;
     ob_slot      **changed;
-    outbox_header *headers;     /* of the event being sent */
-    size_t         headers_size;
-    char          *text;
-    size_t         text_size;
+    ob_scratch     scratch;     /* for the event being sent */
 };
 
 /* ---- relay.c -------------------------------------------------------------- */
 
 int64_t ob_relay_clock(const outbox_relay_t *r);
-void ob_relay_log(const outbox_relay_t *r, int level, const char *format, ...)
+/* Logged at the end of the turn: the callback is never called with a lock
+ * held.  The stepping thread only. */
+void ob_relay_log(outbox_relay_t *r, int level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+void ob_relay_log_flush(outbox_relay_t *r);
 /* Whatever was in memory is read again, by us or by the next owner. */
 void ob_relay_forget(outbox_relay_t *r);
 /* One turn that does not wait; r->retired counts what it settled. */
@@ -134,11 +146,15 @@ uint32_t ob_lease_count(const outbox_relay_t *r);
 int ob_deliver_read(outbox_relay_t *r, outbox_error *err);
 int ob_deliver_parked(outbox_relay_t *r, outbox_error *err);
 int ob_deliver_send(outbox_relay_t *r, outbox_error *err);
+/* Move scheduled events into the log when they are due. */
+int ob_deliver_scheduled(outbox_relay_t *r, outbox_error *err);
 
 /* ---- verdict.c ------------------------------------------------------------------- */
 
 void ob_verdict_apply(outbox_relay_t *r, ob_slot *s, outbox_verdict v);
 void ob_verdict_turn(outbox_relay_t *r);
+/* Its time is over: settled without having been delivered. */
+void ob_verdict_expired(outbox_relay_t *r, ob_slot *s);
 /* May events be sent now?  *probe: only one, this one. */
 bool ob_breaker_allows(outbox_relay_t *r, ob_slot **probe);
 int64_t ob_backoff(outbox_relay_t *r, uint32_t failures);
@@ -152,6 +168,9 @@ void ob_blocked_drop_lane(outbox_relay_t *r, uint32_t lane);
 void ob_blocked_due(outbox_relay_t *r, ob_blocked *b, int64_t due_ms);
 ob_blocked *ob_blocked_next_due(outbox_relay_t *r);
 void ob_blocked_clear(outbox_relay_t *r);
+/* Ask the store again which chains of our lanes are blocked. */
+int ob_blocked_reload(outbox_relay_t *r, outbox_error *err);
+int ob_blocked_load(outbox_relay_t *r, uint32_t lane, outbox_error *err);
 
 /* ---- progress.c ----------------------------------------------------------------------- */
 

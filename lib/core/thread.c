@@ -29,6 +29,7 @@ static void options_defaults(outbox_relay_options *o)
         o->subscription = "default";
     if (o->max_inflight_bytes == 0)
         o->max_inflight_bytes = 64u << 20;
+    set_default(&o->max_parked, 1000000);
     set_default(&o->batch, 1000);
     set_default(&o->max_inflight, 10000);
     set_default(&o->poll_ms, 1000);
@@ -103,6 +104,15 @@ static int options_check(const outbox_relay_t *r, outbox_error *err)
         return outbox_error_set(err, OUTBOX_EINVAL, "subscription is empty");
     if (o->keep_ms < 0)
         return outbox_error_set(err, OUTBOX_EINVAL, "keep_ms is negative");
+    rc = ob_filter_check(o->topics, err);
+    if (rc != OUTBOX_OK)
+        return rc;
+    if (o->max_inflight_bytes < r->ob->max_payload_bytes)
+        return outbox_error_set(err, OUTBOX_EINVAL,
+                                "max_inflight_bytes is %zu, less than one "
+                                "event's max_payload_bytes, %zu",
+                                o->max_inflight_bytes,
+                                r->ob->max_payload_bytes);
     if (r->tp.max_inflight_ms >= o->lease_ms)
         return outbox_error_set(err, OUTBOX_EINVAL,
                                 "lease_ms is %u, not above the transport's "
@@ -142,15 +152,21 @@ static int options_read(outbox_relay_t *r, const outbox_transport *tp,
 /* The caller's strings may not outlive the call. */
 static int own_names(outbox_relay_t *r)
 {
-    size_t a = strlen(r->opt.subscription) + 1, b = strlen(r->tp.name) + 1;
+    const char **names[] = { &r->opt.subscription, &r->tp.name,
+                             &r->opt.topics };
+    size_t n = 0;
 
-    r->names = r->mem.malloc(r->mem.arg, a + b);
-    if (r->names == NULL)
+    for (size_t i = 0; i < OB_COUNT(names); i++)
+        n += *names[i] != NULL ? strlen(*names[i]) + 1 : 0;
+    char *p = r->names = r->mem.malloc(r->mem.arg, n);
+    if (p == NULL)
         return OUTBOX_ENOMEM;
-    memcpy(r->names, r->opt.subscription, a);
-    memcpy(r->names + a, r->tp.name, b);
-    r->opt.subscription = r->names;
-    r->tp.name = r->names + a;
+    for (size_t i = 0; i < OB_COUNT(names); i++) {
+        if (*names[i] == NULL)
+            continue;
+        *names[i] = strcpy(p, *names[i]);
+        p += strlen(p) + 1;
+    }
     return OUTBOX_OK;
 }
 
@@ -178,10 +194,11 @@ static void relay_memory_free(outbox_relay_t *r)
     ob_blocked_clear(r);
     ob_window_free(&r->win);
     ob_free(&mem, r->names);
+    ob_free(&mem, r->lines);
+    ob_free(&mem, r->levels);
     ob_free(&mem, r->changes);
     ob_free(&mem, r->changed);
-    ob_free(&mem, r->headers);
-    ob_free(&mem, r->text);
+    ob_scratch_free(&mem, &r->scratch);
     ob_free(&mem, r);
 }
 
@@ -189,7 +206,10 @@ static int relay_memory(outbox_relay_t *r, outbox_error *err)
 {
     r->changes = ob_alloc(&r->mem, OB_MAX_CHANGES * sizeof *r->changes);
     r->changed = ob_alloc(&r->mem, OB_MAX_CHANGES * sizeof(ob_slot *));
-    if (r->changes == NULL || r->changed == NULL ||
+    r->lines = ob_alloc(&r->mem, OB_LINES * sizeof *r->lines);
+    r->levels = ob_alloc(&r->mem, OB_LINES * sizeof *r->levels);
+    if (r->changes == NULL || r->changed == NULL || r->lines == NULL ||
+        r->levels == NULL ||
         own_names(r) != OUTBOX_OK ||
         ob_window_init(&r->win, &r->mem, r->opt.max_inflight,
                        r->opt.max_inflight_bytes) != OUTBOX_OK)
@@ -204,6 +224,8 @@ static int relay_init(outbox_relay_t *r, outbox_error *err)
 
     if (rc != OUTBOX_OK)
         return rc;
+    r->rnd.entropy = r->store->ops->entropy;
+    r->rnd.store = r->store;
     if (ob_random_bytes(&r->rnd, r->id, sizeof r->id) != OUTBOX_OK)
         return outbox_error_set(err, OUTBOX_EDB,
                                 "the system gives no random bytes");
@@ -381,6 +403,7 @@ static int farewell(outbox_relay_t *r, int64_t until_ms, outbox_error *err)
     if (r->opened && r->tp.close != NULL)
         r->tp.close(r->tp.ctx);
     r->opened = false;
+    ob_relay_log_flush(r);
     return rc;
 }
 
@@ -582,18 +605,12 @@ void outbox_relay_wake(outbox_relay_t *r)
 int outbox_relay_stats(outbox_relay_t *r, outbox_stats *st)
 {
     int rc = relay_check(r, NULL);
-    size_t size = rc == OUTBOX_OK && st != NULL ? st->size : 0;
 
     if (rc != OUTBOX_OK)
         return rc;
-    if (size < sizeof size || st == NULL)
-        return OUTBOX_EINVAL;
     pthread_mutex_lock(&r->lock);
     outbox_stats now = r->stats;
     now.inflight = r->win.inflight;
     pthread_mutex_unlock(&r->lock);
-    memset(st, 0, size);
-    memcpy(st, &now, size < sizeof now ? size : sizeof now);
-    st->size = size;
-    return OUTBOX_OK;
+    return ob_stats_copy(st, &now, NULL);
 }

@@ -82,19 +82,27 @@ static void breaker_close(outbox_relay_t *r)
     }
 }
 
-/* The suspect that has waited longest, so that one bad event cannot be every
- * probe; without one, any event will do. */
+/* Any event that has not failed yet, by chance: bad ones come in crowds, and
+ * to try those first would make them look like an outage.  When all have
+ * failed, the one that has waited longest, so that each has its turn. */
 static ob_slot *breaker_probe(outbox_relay_t *r)
 {
-    ob_slot *best = NULL;
+    ob_slot *oldest = NULL, *fresh = NULL;
+    uint32_t chance, n = 0;
 
     for (uint64_t i = 0; i < ob_window_used(&r->win); i++) {
         ob_slot *s = ob_window_nth(&r->win, i);
         if (s->suspect && s->state == OB_WAITING &&
-            (best == NULL || s->when_ms < best->when_ms))
-            best = s;
+            (oldest == NULL || s->when_ms < oldest->when_ms))
+            oldest = s;
+        if (s->suspect || s->state != OB_READY)
+            continue;
+        if (ob_random_bytes(&r->rnd, &chance, sizeof chance) != OUTBOX_OK)
+            chance = 0;
+        if (chance % ++n == 0)
+            fresh = s;
     }
-    return best;
+    return fresh != NULL ? fresh : oldest;
 }
 
 bool ob_breaker_allows(outbox_relay_t *r, ob_slot **probe)
@@ -113,15 +121,30 @@ bool ob_breaker_allows(outbox_relay_t *r, ob_slot **probe)
 
 /* ---- verdicts ---------------------------------------------------------------- */
 
-static void settled(outbox_relay_t *r, ob_slot *s)
+static void settle(outbox_relay_t *r, ob_slot *s)
 {
-    r->stats.acked++;
-    r->passed = true;
     if (s->seq != 0)
         ob_window_doom(&r->win, s, OUTBOX_UNPARK);
     else
         ob_window_finish(&r->win, s, OB_DONE,
                          ob_blocked_find(r, s->chain) != NULL);
+}
+
+static void settled(outbox_relay_t *r, ob_slot *s)
+{
+    r->stats.acked++;
+    r->passed = true;
+    settle(r, s);
+}
+
+void ob_verdict_expired(outbox_relay_t *r, ob_slot *s)
+{
+    char id[OB_UUID_TEXT];
+
+    ob_uuid_format(s->cursor.id, id);
+    ob_relay_log(r, LOG_NOTICE, "event %s has expired undelivered", id);
+    r->stats.expired++;
+    settle(r, s);
 }
 
 /* Its followers in the window are still in the table of the parked. */

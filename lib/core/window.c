@@ -181,6 +181,15 @@ static int32_t *tail_of(ob_window *w, uint64_t chain)
     return at;
 }
 
+bool ob_window_chain_has(ob_window *w, uint64_t chain, ob_state state)
+{
+    ob_slot *s = ob_window_at(w, *tail_of(w, chain));
+
+    while (s != NULL && s->state != state)
+        s = ob_window_at(w, s->prev);
+    return s != NULL;
+}
+
 /* Parked rows make a chain of their own, which is not in the table: they are
  * loaded in order, all at once. */
 static void chain_append(ob_window *w, ob_slot *s)
@@ -347,6 +356,7 @@ ob_slot *ob_window_add(ob_window *w, const outbox_row *row)
     s->lane = row->lane;
     s->seq = row->seq;
     s->published_ms = row->published_ms;
+    s->expires_ms = row->expires_ms;
     s->attempts = row->attempts;
     s->next = s->prev = s->next_ready = s->next_judged = OB_NONE;
     s->next_tail = s->next_place = OB_NONE;
@@ -624,6 +634,7 @@ void ob_slot_row(const ob_slot *s, outbox_row *row)
     row->seq = s->seq;
     row->attempts = s->attempts;
     row->published_ms = s->published_ms;
+    row->expires_ms = s->expires_ms;
     row->why = s->why;
     for (size_t i = 0; i < OB_COUNT(text); i++) {
         size_t n = s->len[i] == OB_NO_TEXT ? 0 : s->len[i];

@@ -26,7 +26,7 @@ typedef struct ob_slot {
     outbox_cursor cursor;
     uint64_t      chain;
     int64_t       seq;          /* parked row; 0: from the log */
-    int64_t       published_ms;
+    int64_t       published_ms, expires_ms;
     int64_t       when_ms;      /* SENT: give up at (0: send() has it);
                                    WAITING: try again at; DOOMED: delay */
     ob_block     *block;
@@ -91,6 +91,8 @@ static inline uint64_t ob_window_used(const ob_window *w)
 {
     return w->shown - w->tail;
 }
+/* Is one of the chain's slots that came from the log in this state? */
+bool ob_window_chain_has(ob_window *w, uint64_t chain, ob_state state);
 /* The nth slot from the tail, in the order of reading. */
 ob_slot *ob_window_nth(ob_window *w, uint64_t nth);
 

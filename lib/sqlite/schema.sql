@@ -1,3 +1,5 @@
+-- SPDX-License-Identifier: MIT
+--
 -- The tables of outbox and inbox in SQLite, version 1.
 --
 -- They live in the application's own file, beside the business tables: that
@@ -22,17 +24,45 @@ CREATE TABLE "outbox_log" (
     content_type TEXT,
     headers      TEXT,
     payload      BLOB NOT NULL,
+    published_ms INTEGER NOT NULL,
+    expires_ms   INTEGER
+);
+
+-- Events that are due later; the relay moves them into the log in time.
+CREATE TABLE "outbox_scheduled" (
+    seq          INTEGER PRIMARY KEY,
+    due_ms       INTEGER NOT NULL,
+    id           BLOB NOT NULL,
+    topic        TEXT NOT NULL,
+    type         TEXT,
+    key          TEXT,
+    content_type TEXT,
+    headers      TEXT,
+    payload      BLOB NOT NULL,
+    published_ms INTEGER NOT NULL,
+    expires_ms   INTEGER
+);
+CREATE INDEX "outbox_scheduled_due" ON "outbox_scheduled" (due_ms, seq);
+
+-- The dedup_keys of what was published; mark tells their age.
+CREATE TABLE "outbox_dedup" (
+    mark         INTEGER PRIMARY KEY,
+    dedup_key    TEXT NOT NULL UNIQUE,
     published_ms INTEGER NOT NULL
 );
 
 CREATE TABLE "outbox_subscription" (
-    sub     INTEGER PRIMARY KEY,
-    name    TEXT NOT NULL UNIQUE,
-    keep_ms INTEGER NOT NULL DEFAULT 0
+    sub        INTEGER PRIMARY KEY,
+    name       TEXT NOT NULL UNIQUE,
+    keep_ms    INTEGER NOT NULL DEFAULT 0,
+    paused     INTEGER NOT NULL DEFAULT 0,
+    generation INTEGER NOT NULL DEFAULT 0
 );
 
 -- Who owns a lane of a subscription, and how far it is.  anchor is the id of
--- the event at position.
+-- the event at position.  crashes counts owners that went without goodbye
+-- since position last moved; trying is an event that was started on trial,
+-- starts how often in a row.
 CREATE TABLE "outbox_lane" (
     sub      INTEGER NOT NULL,
     lane     INTEGER NOT NULL,
@@ -40,6 +70,9 @@ CREATE TABLE "outbox_lane" (
     token    INTEGER NOT NULL DEFAULT 0,
     position INTEGER NOT NULL DEFAULT 0,
     anchor   BLOB,
+    crashes  INTEGER NOT NULL DEFAULT 0,
+    trying   INTEGER,
+    starts   INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (sub, lane)
 ) WITHOUT ROWID;
 
@@ -67,6 +100,7 @@ CREATE TABLE "outbox_parked" (
     headers      TEXT,
     payload      BLOB NOT NULL,
     published_ms INTEGER NOT NULL,
+    expires_ms   INTEGER,
     attempts     INTEGER NOT NULL,
     delay_ms     INTEGER NOT NULL,
     why          TEXT,
@@ -87,6 +121,7 @@ CREATE TABLE "outbox_dead" (
     headers      TEXT,
     payload      BLOB NOT NULL,
     published_ms INTEGER NOT NULL,
+    expires_ms   INTEGER,
     attempts     INTEGER NOT NULL,
     why          TEXT,
     died_ms      INTEGER NOT NULL

@@ -24,11 +24,29 @@ static const char *const sqlite_statements[SQ_COUNT_STMTS] = {
     [SQ_ROLLBACK] = "ROLLBACK",
     [SQ_DATA_VERSION] = "PRAGMA main.data_version",
     [SQ_SYNCHRONOUS] = "PRAGMA main.synchronous",
+    [SQ_LOCK] = "DELETE FROM main.\"outbox_meta\" WHERE 0",
     [SQ_META] = "SELECT version, lanes FROM main.\"outbox_meta\"",
     [SQ_APPEND] =
         "INSERT INTO main.\"outbox_log\" (id, topic, type, key, content_type,"
-        " headers, payload, published_ms) VALUES (?1,?2,?3,?4,?5,?6,?7,?8)",
+        " headers, payload, published_ms, expires_ms)"
+        " VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9)",
     [SQ_UNAPPEND] = "DELETE FROM main.\"outbox_log\" WHERE position = ?1",
+    [SQ_SCHEDULE] =
+        "INSERT INTO main.\"outbox_scheduled\" (id, topic, type, key,"
+        " content_type, headers, payload, published_ms, expires_ms, due_ms)"
+        " VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10)",
+    [SQ_UNSCHEDULE] =
+        "DELETE FROM main.\"outbox_scheduled\" WHERE seq = ?1",
+    [SQ_DEDUP] =
+        "INSERT INTO main.\"outbox_dedup\" (dedup_key, published_ms)"
+        " VALUES (?1,?2) ON CONFLICT DO NOTHING",
+    [SQ_UNDEDUP] =
+        "DELETE FROM main.\"outbox_dedup\" WHERE dedup_key = ?1",
+    [SQ_BACKLOG] =
+        "SELECT max(0, coalesce((SELECT max(position)"
+        " FROM main.\"outbox_log\"), 0) - coalesce((SELECT min(position)"
+        " FROM main.\"outbox_lane\"), 0)) +"
+        " (SELECT count(*) FROM main.\"outbox_scheduled\")",
     [SQ_ACCEPT] =
         "INSERT INTO main.\"outbox_inbox\" (consumer, id, accepted_ms)"
         " VALUES (?1,?2,?3) ON CONFLICT DO NOTHING",
@@ -36,7 +54,8 @@ static const char *const sqlite_statements[SQ_COUNT_STMTS] = {
         "DELETE FROM main.\"outbox_inbox\" WHERE accepted_ms < ?1 AND mark IN"
         " (SELECT mark FROM main.\"outbox_inbox\" ORDER BY mark LIMIT ?2)",
     [SQ_FIND_SUB] =
-        "SELECT sub, keep_ms FROM main.\"outbox_subscription\""
+        "SELECT sub, keep_ms, paused, generation"
+        " FROM main.\"outbox_subscription\""
         " WHERE name = ?1",
     [SQ_ADD_SUB] =
         "INSERT INTO main.\"outbox_subscription\" (name, keep_ms)"
@@ -65,13 +84,16 @@ static const char *const sqlite_statements[SQ_COUNT_STMTS] = {
     [SQ_LEAVE] =
         "DELETE FROM main.\"outbox_relay\" WHERE sub = ?1 AND relay = ?2",
     [SQ_TAKE] =
-        "UPDATE main.\"outbox_lane\" AS l SET owner = ?3, token = token + 1"
+        "UPDATE main.\"outbox_lane\" AS l SET owner = ?3, token = token + 1,"
+        " crashes = CASE WHEN owner IS NULL THEN 0 WHEN owner = ?3"
+        " THEN crashes ELSE crashes + 1 END"
         " WHERE sub = ?1 AND lane = ?2 AND token = ?4 AND"
         " (owner IS NULL OR owner = ?3 OR NOT EXISTS"
         " (SELECT 1 FROM main.\"outbox_relay\" r WHERE r.sub = ?1"
         " AND r.relay = l.owner AND r.beat <> ?5))",
     [SQ_CURSOR] =
-        "SELECT token, position, anchor FROM main.\"outbox_lane\""
+        "SELECT token, position, anchor, crashes, trying IS NOT NULL"
+        " FROM main.\"outbox_lane\""
         " WHERE sub = ?1 AND lane = ?2",
     [SQ_ANCHOR] =
         "SELECT 1 FROM main.\"outbox_log\" WHERE position = ?1 AND id = ?2",
@@ -80,19 +102,21 @@ static const char *const sqlite_statements[SQ_COUNT_STMTS] = {
         " WHERE sub = ?1 AND lane = ?2",
     [SQ_READ] =
         "SELECT position, id, topic, type, key, content_type, headers,"
-        " payload, published_ms FROM main.\"outbox_log\""
+        " payload, published_ms, expires_ms FROM main.\"outbox_log\""
         " WHERE position >= ?1 ORDER BY position LIMIT ?2",
     [SQ_SAVE] =
         "UPDATE main.\"outbox_lane\" SET position = ?5, anchor = ?6,"
-        " owner = CASE WHEN ?7 THEN NULL ELSE owner END"
+        " owner = CASE WHEN ?7 THEN NULL ELSE owner END,"
+        " crashes = CASE WHEN position <> ?5 OR ?7 THEN 0 ELSE crashes END,"
+        " trying = CASE WHEN ?8 THEN NULL ELSE trying END"
         " WHERE sub = ?1 AND lane = ?2 AND owner = ?3 AND token = ?4",
     [SQ_PARK] =
         "INSERT INTO main.\"outbox_parked\" (id, topic, type, key,"
-        " content_type, headers, payload, published_ms, sub, lane, chain,"
-        " position, attempts, why, delay_ms, seq)"
-        " SELECT ?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,"
+        " content_type, headers, payload, published_ms, expires_ms, sub, lane,"
+        " chain, position, attempts, why, delay_ms, seq)"
+        " SELECT ?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,"
         " coalesce(max(seq), 4294967296) + 1 FROM main.\"outbox_parked\""
-        " WHERE sub = ?9 AND lane = ?10 AND chain = ?11",
+        " WHERE sub = ?10 AND lane = ?11 AND chain = ?12",
     [SQ_AGAIN] =
         "UPDATE main.\"outbox_parked\" SET attempts = ?5, delay_ms = ?6,"
         " why = ?7 WHERE sub = ?1 AND lane = ?2 AND chain = ?3 AND seq = ?4",
@@ -101,12 +125,12 @@ static const char *const sqlite_statements[SQ_COUNT_STMTS] = {
         " AND chain = ?3 AND seq = ?4",
     [SQ_BURY] =
         "INSERT INTO main.\"outbox_dead\" (id, topic, type, key,"
-        " content_type, headers, payload, published_ms, sub, lane, chain,"
-        " position, attempts, why, blocks, died_ms) VALUES"
-        " (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16)",
+        " content_type, headers, payload, published_ms, expires_ms, sub, lane,"
+        " chain, position, attempts, why, blocks, died_ms) VALUES"
+        " (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17)",
     [SQ_PARKED] =
         "SELECT position, id, topic, type, key, content_type, headers,"
-        " payload, published_ms, seq, attempts, delay_ms"
+        " payload, published_ms, expires_ms, seq, attempts, delay_ms"
         " FROM main.\"outbox_parked\""
         " WHERE sub = ?1 AND lane = ?2 AND chain = ?3 ORDER BY seq LIMIT ?4",
     [SQ_BLOCKED] =
@@ -131,12 +155,37 @@ static const char *const sqlite_statements[SQ_COUNT_STMTS] = {
         " (SELECT 1 FROM main.\"outbox_lane\" l WHERE l.position > 0 AND NOT"
         " EXISTS (SELECT 1 FROM main.\"outbox_log\" e WHERE"
         " e.position = l.position AND e.id = l.anchor))",
+    [SQ_TRIM_DEDUP] =
+        "DELETE FROM main.\"outbox_dedup\" WHERE published_ms < ?1 AND mark"
+        " IN (SELECT mark FROM main.\"outbox_dedup\" ORDER BY mark LIMIT ?2)",
+    [SQ_TRIAL] =
+        "UPDATE main.\"outbox_lane\" SET trying = ?5, starts ="
+        " CASE WHEN trying = ?5 THEN starts + 1 ELSE 1 END"
+        " WHERE sub = ?1 AND lane = ?2 AND owner = ?3 AND token = ?4"
+        " RETURNING starts",
+    [SQ_NEXT_DUE] = "SELECT min(due_ms) FROM main.\"outbox_scheduled\"",
+    [SQ_PROMOTE] =
+        "INSERT INTO main.\"outbox_log\" (id, topic, type, key, content_type,"
+        " headers, payload, published_ms, expires_ms)"
+        " SELECT id, topic, type, key, content_type, headers, payload,"
+        " published_ms, expires_ms FROM main.\"outbox_scheduled\" WHERE due_ms <= ?1"
+        " ORDER BY due_ms, seq LIMIT ?2",
+    [SQ_PROMOTED] =
+        "DELETE FROM main.\"outbox_scheduled\" WHERE seq IN"
+        " (SELECT seq FROM main.\"outbox_scheduled\" WHERE due_ms <= ?1"
+        " ORDER BY due_ms, seq LIMIT ?2)",
+    [SQ_SUB_STATE] =
+        "SELECT paused, generation FROM main.\"outbox_subscription\""
+        " WHERE sub = ?1",
     [SQ_COUNT] =
         "SELECT (SELECT count(*) FROM main.\"outbox_parked\" WHERE sub = ?1),"
         " (SELECT count(*) FROM main.\"outbox_dead\" WHERE sub = ?1),"
         " max(0, coalesce((SELECT max(position) FROM main.\"outbox_log\"), 0)"
         " - p), coalesce((SELECT published_ms FROM main.\"outbox_log\""
-        " WHERE position > p ORDER BY position LIMIT 1), 0) FROM"
+        " WHERE position > p ORDER BY position LIMIT 1), 0),"
+        " (SELECT count(*) FROM main.\"outbox_scheduled\"),"
+        " (SELECT paused FROM main.\"outbox_subscription\" WHERE sub = ?1),"
+        " p <= (SELECT min(position) FROM main.\"outbox_lane\") FROM"
         " (SELECT coalesce(min(position), 0) AS p FROM main.\"outbox_lane\""
         " WHERE sub = ?1)",
 };
@@ -581,6 +630,7 @@ static const outbox_store_ops sqlite_ops = {
     .name = "sqlite",
     .append = ob_sqlite_append,
     .accept = ob_sqlite_accept,
+    .backlog = ob_sqlite_backlog,
     .commit = ob_sqlite_commit,
     .prune = ob_sqlite_prune,
     .migrate = ob_sqlite_migrate,
@@ -589,11 +639,16 @@ static const outbox_store_ops sqlite_ops = {
     .acquire = ob_sqlite_acquire,
     .read = ob_sqlite_read,
     .save = ob_sqlite_save,
+    .trial = ob_sqlite_trial,
     .parked = ob_sqlite_parked,
     .blocked = ob_sqlite_blocked,
     .trim = ob_sqlite_trim,
+    .promote = ob_sqlite_promote,
     .count = ob_sqlite_count,
     .leave = ob_sqlite_leave,
+    .find = ob_sqlite_find,
+    .dead = ob_sqlite_dead,
+    .admin = ob_sqlite_admin,
     .wait = ob_sqlite_wait,
     .now_ms = ob_sqlite_now_ms,
     .close = store_close,

@@ -21,7 +21,22 @@ static int transaction_check(ob_sqlite *st, outbox_error *err)
     if (sqlite3_db_readonly(st->db, "main") == 1)
         return outbox_error_set(err, OUTBOX_EREADONLY,
                                 "the database was opened read-only");
-    return ob_sqlite_check(st, err);
+    return OUTBOX_OK;
+}
+
+/* A deferred transaction whose first statement reads has a snapshot, and if
+ * another connection commits before it writes, nothing helps but to roll
+ * back.  So nothing is read here before the write lock is held. */
+static int tables_check(ob_sqlite *st, outbox_error *err)
+{
+    int rc = OUTBOX_OK;
+
+    if (st->checked)
+        return rc;
+    sqlite3_stmt *stmt = ob_sqlite_stmt(st, SQ_LOCK, &rc, err);
+    if (stmt != NULL)
+        rc = ob_sqlite_run(st, stmt, "lock", err);
+    return rc == OUTBOX_OK ? ob_sqlite_check(st, err) : rc;
 }
 
 /* The transaction did not survive what we did in it. */
@@ -38,15 +53,43 @@ static int if_aborted(ob_sqlite *st, int rc, outbox_error *err)
 
 /* ---- events ---------------------------------------------------------------------- */
 
-static int append_one(ob_sqlite *st, outbox_row *row, outbox_error *err)
+/* 1: the key is new, and taken.  0: it was published before. */
+static int dedup(ob_sqlite *st, const outbox_row *row, outbox_error *err)
 {
-    outbox_bytes id = { row->id, 16 };
     int rc;
-    sqlite3_stmt *stmt = ob_sqlite_stmt(st, SQ_APPEND, &rc, err);
+    sqlite3_stmt *stmt = ob_sqlite_stmt(st, SQ_DEDUP, &rc, err);
 
     if (stmt == NULL)
         return rc;
-    row->published_ms = ob_sqlite_now_ms(&st->base);
+    ob_sqlite_bind_bytes(stmt, 1, &row->dedup_key, true);
+    sqlite3_bind_int64(stmt, 2, row->published_ms);
+    rc = ob_sqlite_run(st, stmt, "publish", err);
+    return rc == OUTBOX_OK ? sqlite3_changes(st->db) : rc;
+}
+
+static int undedup(ob_sqlite *st, const outbox_row *row, outbox_error *err)
+{
+    int rc;
+    sqlite3_stmt *stmt = ob_sqlite_stmt(st, SQ_UNDEDUP, &rc, err);
+
+    if (stmt == NULL)
+        return rc;
+    ob_sqlite_bind_bytes(stmt, 1, &row->dedup_key, true);
+    return ob_sqlite_run(st, stmt, "take back", err);
+}
+
+/* Rows that wait outside the log have a position below zero here, for
+ * unappend() to tell them by; left out: zero. */
+static int insert(ob_sqlite *st, outbox_row *row, outbox_error *err)
+{
+    outbox_bytes id = { row->id, 16 };
+    bool later = row->due_ms > row->published_ms;
+    int rc;
+    sqlite3_stmt *stmt = ob_sqlite_stmt(st, later ? SQ_SCHEDULE : SQ_APPEND,
+                                        &rc, err);
+
+    if (stmt == NULL)
+        return rc;
     ob_sqlite_bind_bytes(stmt, 1, &id, false);
     ob_sqlite_bind_bytes(stmt, 2, &row->topic, true);
     ob_sqlite_bind_bytes(stmt, 3, &row->type, true);
@@ -55,12 +98,54 @@ static int append_one(ob_sqlite *st, outbox_row *row, outbox_error *err)
     ob_sqlite_bind_bytes(stmt, 6, &row->headers, true);
     ob_sqlite_bind_bytes(stmt, 7, &row->payload, false);
     sqlite3_bind_int64(stmt, 8, row->published_ms);
+    if (row->expires_ms != 0)
+        sqlite3_bind_int64(stmt, 9, row->expires_ms);
+    else
+        sqlite3_bind_null(stmt, 9);
+    if (later)
+        sqlite3_bind_int64(stmt, 10, row->due_ms);
     rc = sqlite3_step(stmt);
     sqlite3_reset(stmt);
     if (rc != SQLITE_DONE)
         return ob_sqlite_error(st, "publish", err);
-    row->position = sqlite3_last_insert_rowid(st->db);
+    int64_t rowid = sqlite3_last_insert_rowid(st->db);
+    row->position = later ? -rowid : rowid;
     return OUTBOX_OK;
+}
+
+static int append_one(ob_sqlite *st, outbox_row *row, outbox_error *err)
+{
+    outbox_error again;
+    int rc = 1;
+
+    row->position = 0;
+    row->published_ms = ob_sqlite_now_ms(&st->base);
+    if (row->dedup_key.ptr != NULL)
+        rc = dedup(st, row, err);
+    if (rc <= 0)
+        return rc == 0 ? OUTBOX_DUPLICATE : rc;
+    rc = insert(st, row, err);
+    if (rc != OUTBOX_OK && row->dedup_key.ptr != NULL &&
+        undedup(st, row, &again) != OUTBOX_OK)
+        rc = OUTBOX_EABORTED;
+    return rc;
+}
+
+static int take_back(ob_sqlite *st, const outbox_row *row, outbox_error *err)
+{
+    int rc;
+    sqlite3_stmt *stmt = ob_sqlite_stmt(st, row->position > 0 ? SQ_UNAPPEND
+                                                              : SQ_UNSCHEDULE,
+                                        &rc, err);
+
+    if (stmt == NULL)
+        return rc;
+    sqlite3_bind_int64(stmt, 1, row->position > 0 ? row->position
+                                                  : -row->position);
+    rc = ob_sqlite_run(st, stmt, "take back", err);
+    if (rc != OUTBOX_OK || row->dedup_key.ptr == NULL)
+        return rc;
+    return undedup(st, row, err);
 }
 
 /* Take back the first n rows of a publish that failed. */
@@ -70,11 +155,8 @@ static int unappend(ob_sqlite *st, const outbox_row *rows, size_t n,
     int rc = OUTBOX_OK;
 
     for (size_t i = 0; i < n && rc == OUTBOX_OK; i++) {
-        sqlite3_stmt *stmt = ob_sqlite_stmt(st, SQ_UNAPPEND, &rc, err);
-        if (stmt == NULL)
-            break;
-        sqlite3_bind_int64(stmt, 1, rows[i].position);
-        rc = ob_sqlite_run(st, stmt, "take back", err);
+        if (rows[i].position != 0)
+            rc = take_back(st, &rows[i], err);
     }
     return rc;
 }
@@ -92,34 +174,62 @@ int ob_sqlite_append(outbox_store *s, outbox_row *rows, size_t n, int commit,
 {
     ob_sqlite *st = (ob_sqlite *)s;
     outbox_error again;
-    size_t done = 0;
+    size_t done = 0, left_out = 0;
     int rc = transaction_check(st, err);
 
     if (rc != OUTBOX_OK)
         return rc;
     sqlite3_int64 last = sqlite3_last_insert_rowid(st->db);
-    while (done < n && rc == OUTBOX_OK) {
+    for (; done < n && rc >= 0; done++) {
         rc = append_one(st, &rows[done], err);
-        done += rc == OUTBOX_OK;
+        left_out += rc == OUTBOX_DUPLICATE;
     }
-    if (rc == OUTBOX_OK && commit)
-        rc = commit_now(st, err);
-    if (rc != OUTBOX_OK && !sqlite3_get_autocommit(st->db) &&
+    if (rc >= 0)
+        rc = ob_sqlite_check(st, err);  /* the write lock is held by now */
+    if (rc >= 0)
+        rc = commit ? commit_now(st, err) : OUTBOX_OK;
+    if (rc < 0 && !sqlite3_get_autocommit(st->db) &&
         unappend(st, rows, done, &again) != OUTBOX_OK)
         rc = outbox_error_set(err, OUTBOX_EABORTED,
                               "part of the events could not be taken back: "
                               "%.150s", again.text);
     sqlite3_set_last_insert_rowid(st->db, last);
+    if (rc == OUTBOX_OK)
+        return left_out > 0 ? OUTBOX_DUPLICATE : OUTBOX_OK;
     return if_aborted(st, rc, err);
+}
+
+int ob_sqlite_backlog(outbox_store *s, int64_t *events, outbox_error *err)
+{
+    ob_sqlite *st = (ob_sqlite *)s;
+    int rc = transaction_check(st, err);
+
+    if (rc == OUTBOX_OK)
+        rc = tables_check(st, err);
+    if (rc != OUTBOX_OK)
+        return rc;
+    sqlite3_stmt *stmt = ob_sqlite_stmt(st, SQ_BACKLOG, &rc, err);
+    if (stmt == NULL)
+        return rc;
+    if (sqlite3_step(stmt) == SQLITE_ROW)
+        *events = sqlite3_column_int64(stmt, 0);
+    else
+        rc = ob_sqlite_error(st, "count the backlog", err);
+    sqlite3_reset(stmt);
+    return rc;
 }
 
 /* ---- marks ------------------------------------------------------------------------ */
 
 int ob_sqlite_accept(outbox_store *s, const char *consumer,
-                     const outbox_bytes *id, outbox_error *err)
+                     const outbox_bytes *id, int is_uuid,
+                     outbox_error *err)
 {
     ob_sqlite *st = (ob_sqlite *)s;
     int rc = transaction_check(st, err);
+
+    if (rc == OUTBOX_OK)
+        rc = tables_check(st, err);
 
     if (rc != OUTBOX_OK)
         return rc;
@@ -128,8 +238,7 @@ int ob_sqlite_accept(outbox_store *s, const char *consumer,
         return if_aborted(st, rc, err);
     sqlite3_int64 last = sqlite3_last_insert_rowid(st->db);
     sqlite3_bind_text(stmt, 1, consumer, -1, SQLITE_STATIC);
-    /* Text and UUIDs of the same bytes stay apart: their types differ. */
-    ob_sqlite_bind_bytes(stmt, 2, id, id->len != 16);
+    ob_sqlite_bind_bytes(stmt, 2, id, !is_uuid);        /* types differ */
     sqlite3_bind_int64(stmt, 3, ob_sqlite_now_ms(s));
     rc = ob_sqlite_run(st, stmt, "accept", err);
     int first = rc == OUTBOX_OK && sqlite3_changes(st->db) == 1;

@@ -18,6 +18,9 @@
 
 #include "failpoint.h"
 
+/* A week: how long a dedup_key is remembered at least. */
+#define DEDUP_KEEP_MS INT64_C(604800000)
+
 static const uint8_t *blob16(sqlite3_stmt *stmt, int column)
 {
     const void *p = sqlite3_column_blob(stmt, column);
@@ -107,21 +110,47 @@ static int relays_read(ob_sqlite *st, int64_t sub, outbox_beat *relays,
     return rc == OUTBOX_OK ? n : rc;
 }
 
-int ob_sqlite_beat(outbox_store *s, int64_t sub, const uint8_t me[16],
-                   int want, outbox_lane *lanes, uint32_t n_lanes,
-                   outbox_beat *relays, int max, outbox_error *err)
+static int state_read(ob_sqlite *st, outbox_subscription *sub,
+                      outbox_error *err)
+{
+    int rc;
+    sqlite3_stmt *stmt = ob_sqlite_stmt(st, SQ_SUB_STATE, &rc, err);
+
+    if (stmt == NULL)
+        return rc;
+    sqlite3_bind_int64(stmt, 1, sub->sub);
+    int step = sqlite3_step(stmt);
+    if (step == SQLITE_ROW) {
+        sub->paused = sqlite3_column_int(stmt, 0);
+        sub->generation = sqlite3_column_int64(stmt, 1);
+    } else if (step == SQLITE_DONE) {
+        rc = outbox_error_set(err, OUTBOX_ENOENT,
+                              "the subscription %.100s was removed",
+                              sub->name);
+    } else {
+        rc = ob_sqlite_error(st, "read the subscription", err);
+    }
+    sqlite3_reset(stmt);
+    return rc;
+}
+
+int ob_sqlite_beat(outbox_store *s, outbox_subscription *sub,
+                   const uint8_t me[16], int want, outbox_lane *lanes,
+                   uint32_t n_lanes, outbox_beat *relays, int max,
+                   outbox_error *err)
 {
     ob_sqlite *st = (ob_sqlite *)s;
     int rc = ob_sqlite_begin(st, want >= 0 ? SQ_BEGIN : SQ_BEGIN_READ, err);
 
     if (rc != OUTBOX_OK)
         return rc;
-    if (want >= 0)
-        rc = beat_write(st, sub, me, want, err);
+    rc = state_read(st, sub, err);
+    if (rc == OUTBOX_OK && want >= 0)
+        rc = beat_write(st, sub->sub, me, want, err);
     if (rc == OUTBOX_OK)
-        rc = lanes_read(st, sub, lanes, n_lanes, err);
+        rc = lanes_read(st, sub->sub, lanes, n_lanes, err);
     if (rc == OUTBOX_OK)
-        rc = relays_read(st, sub, relays, max, err);
+        rc = relays_read(st, sub->sub, relays, max, err);
     return ob_sqlite_end(st, rc, err);
 }
 
@@ -149,6 +178,8 @@ static int cursor_read(ob_sqlite *st, int64_t sub, outbox_lane *lane,
         const uint8_t *anchor = blob16(stmt, 2);
         lane->token = sqlite3_column_int64(stmt, 0);
         lane->cursor.position = sqlite3_column_int64(stmt, 1);
+        lane->crashes = sqlite3_column_int(stmt, 3);
+        lane->on_trial = sqlite3_column_int(stmt, 4);
         if (anchor != NULL)
             memcpy(lane->cursor.id, anchor, 16);
     } else {
@@ -249,9 +280,9 @@ int ob_sqlite_leave(outbox_store *s, int64_t sub, const uint8_t me[16],
 
 /* ---- reading --------------------------------------------------------------------- */
 
-/* Columns 0 to 8 of the log and of the parked rows.  A row whose id is not 16
- * bytes was not written by us; its id becomes zero, and it is delivered. */
-static void row_read(sqlite3_stmt *stmt, outbox_row *row)
+/* A row whose id is not 16 bytes was not written by us; its id becomes zero,
+ * and it is delivered. */
+void ob_sqlite_row(sqlite3_stmt *stmt, outbox_row *row)
 {
     const uint8_t *id = blob16(stmt, 1);
 
@@ -267,6 +298,7 @@ static void row_read(sqlite3_stmt *stmt, outbox_row *row)
     row->payload.ptr = sqlite3_column_blob(stmt, 7);
     row->payload.len = (size_t)sqlite3_column_bytes(stmt, 7);
     row->published_ms = sqlite3_column_int64(stmt, 8);
+    row->expires_ms = sqlite3_column_int64(stmt, 9);
 }
 
 static const outbox_cursor *lowest(const outbox_lane *lanes, uint32_t n)
@@ -307,7 +339,7 @@ static int rows_read(ob_sqlite *st, sqlite3_stmt *stmt, int limit,
     int n = 0, step = SQLITE_ROW;
 
     while (n < limit && (step = sqlite3_step(stmt)) == SQLITE_ROW) {
-        row_read(stmt, &row);
+        ob_sqlite_row(stmt, &row);
         n++;
         if (sink(arg, &row) != 0)
             return n;
@@ -367,12 +399,12 @@ static int parked_rows(ob_sqlite *st, sqlite3_stmt *stmt, uint64_t chain,
     int n = 0, step;
 
     while ((step = sqlite3_step(stmt)) == SQLITE_ROW) {
-        row_read(stmt, &row);
+        ob_sqlite_row(stmt, &row);
         row.chain = chain;
         row.lane = (uint32_t)(chain % st->lanes);
-        row.seq = sqlite3_column_int64(stmt, 9);
-        row.attempts = (uint32_t)sqlite3_column_int64(stmt, 10);
-        row.delay_ms = sqlite3_column_int64(stmt, 11);
+        row.seq = sqlite3_column_int64(stmt, 10);
+        row.attempts = (uint32_t)sqlite3_column_int64(stmt, 11);
+        row.delay_ms = sqlite3_column_int64(stmt, 12);
         if (sink(arg, &row) != 0)
             return n;
         n++;
@@ -446,6 +478,7 @@ static int save_lane(ob_sqlite *st, int64_t sub, const uint8_t me[16],
     sqlite3_bind_int64(stmt, 5, c->position);
     ob_sqlite_bind_bytes(stmt, 6, &anchor, false);
     sqlite3_bind_int(stmt, 7, lane->release);
+    sqlite3_bind_int(stmt, 8, lane->on_trial);
     return lane_update(st, stmt, "save progress", &lane->held, err);
 }
 
@@ -473,10 +506,9 @@ static void bind_why(sqlite3_stmt *stmt, int at, const char *why)
         sqlite3_bind_null(stmt, at);
 }
 
-/* Parameters 1 to 14, which parked and dead rows share. */
+/* Parameters 1 to 15, which parked and dead rows share. */
 static void bind_row(sqlite3_stmt *stmt, int64_t sub, const outbox_row *row)
 {
-    outbox_bytes id = { row->id, 16 };
     outbox_bytes payload = row->payload;
 
     if (payload.ptr == NULL)
@@ -488,13 +520,15 @@ static void bind_row(sqlite3_stmt *stmt, int64_t sub, const outbox_row *row)
     ob_sqlite_bind_bytes(stmt, 6, &row->headers, true);
     ob_sqlite_bind_bytes(stmt, 7, &payload, false);
     sqlite3_bind_int64(stmt, 8, row->published_ms);
-    sqlite3_bind_int64(stmt, 9, sub);
-    sqlite3_bind_int64(stmt, 10, row->lane);
-    sqlite3_bind_int64(stmt, 11, (int64_t)row->chain);
-    sqlite3_bind_int64(stmt, 12, row->position);
-    sqlite3_bind_int64(stmt, 13, row->attempts);
-    bind_why(stmt, 14, row->why);
-    sqlite3_bind_blob(stmt, 1, id.ptr, 16, SQLITE_STATIC);
+    if (row->expires_ms != 0)
+        sqlite3_bind_int64(stmt, 9, row->expires_ms);
+    sqlite3_bind_int64(stmt, 10, sub);
+    sqlite3_bind_int64(stmt, 11, row->lane);
+    sqlite3_bind_int64(stmt, 12, (int64_t)row->chain);
+    sqlite3_bind_int64(stmt, 13, row->position);
+    sqlite3_bind_int64(stmt, 14, row->attempts);
+    bind_why(stmt, 15, row->why);
+    sqlite3_bind_blob(stmt, 1, row->id, 16, SQLITE_STATIC);
 }
 
 static void bind_parked(sqlite3_stmt *stmt, int64_t sub, const outbox_row *row)
@@ -505,7 +539,7 @@ static void bind_parked(sqlite3_stmt *stmt, int64_t sub, const outbox_row *row)
     sqlite3_bind_int64(stmt, 4, row->seq);
 }
 
-static int unpark(ob_sqlite *st, int64_t sub, const outbox_row *row,
+static int parked_remove(ob_sqlite *st, int64_t sub, const outbox_row *row,
                   outbox_error *err)
 {
     int rc;
@@ -517,7 +551,7 @@ static int unpark(ob_sqlite *st, int64_t sub, const outbox_row *row,
     return ob_sqlite_run(st, stmt, "unpark", err);
 }
 
-static int park(ob_sqlite *st, int64_t sub, const outbox_row *row,
+static int parked_add(ob_sqlite *st, int64_t sub, const outbox_row *row,
                 outbox_error *err)
 {
     int rc;
@@ -526,11 +560,11 @@ static int park(ob_sqlite *st, int64_t sub, const outbox_row *row,
     if (stmt == NULL)
         return rc;
     bind_row(stmt, sub, row);
-    sqlite3_bind_int64(stmt, 15, row->delay_ms);
+    sqlite3_bind_int64(stmt, 16, row->delay_ms);
     return ob_sqlite_run(st, stmt, "park", err);
 }
 
-static int again(ob_sqlite *st, int64_t sub, const outbox_row *row,
+static int parked_failed(ob_sqlite *st, int64_t sub, const outbox_row *row,
                  outbox_error *err)
 {
     int rc;
@@ -545,7 +579,7 @@ static int again(ob_sqlite *st, int64_t sub, const outbox_row *row,
     return ob_sqlite_run(st, stmt, "note a failure", err);
 }
 
-static int bury(ob_sqlite *st, int64_t sub, const outbox_change *c,
+static int dead_add(ob_sqlite *st, int64_t sub, const outbox_change *c,
                 outbox_error *err)
 {
     int rc;
@@ -554,11 +588,11 @@ static int bury(ob_sqlite *st, int64_t sub, const outbox_change *c,
     if (stmt == NULL)
         return rc;
     bind_row(stmt, sub, &c->row);
-    sqlite3_bind_int(stmt, 15, c->blocks);
-    sqlite3_bind_int64(stmt, 16, ob_sqlite_now_ms(&st->base));
+    sqlite3_bind_int(stmt, 16, c->blocks);
+    sqlite3_bind_int64(stmt, 17, ob_sqlite_now_ms(&st->base));
     rc = ob_sqlite_run(st, stmt, "bury", err);
     if (rc == OUTBOX_OK && c->row.seq != 0)
-        rc = unpark(st, sub, &c->row, err);
+        rc = parked_remove(st, sub, &c->row, err);
     return rc;
 }
 
@@ -567,13 +601,13 @@ static int save_change(ob_sqlite *st, int64_t sub, const outbox_change *c,
 {
     switch (c->kind) {
     case OUTBOX_PARK:
-        return park(st, sub, &c->row, err);
+        return parked_add(st, sub, &c->row, err);
     case OUTBOX_AGAIN:
-        return again(st, sub, &c->row, err);
+        return parked_failed(st, sub, &c->row, err);
     case OUTBOX_UNPARK:
-        return unpark(st, sub, &c->row, err);
+        return parked_remove(st, sub, &c->row, err);
     case OUTBOX_BURY:
-        return bury(st, sub, c, err);
+        return dead_add(st, sub, c, err);
     }
     return outbox_error_set(err, OUTBOX_EINVAL, "unknown change");
 }
@@ -593,6 +627,104 @@ int ob_sqlite_save(outbox_store *s, int64_t sub, const uint8_t me[16],
     for (size_t i = 0; i < n_changes && rc == OUTBOX_OK; i++)
         rc = save_change(st, sub, &changes[i], err);
     return ob_sqlite_end(st, rc, err);
+}
+
+/* ---- trials ---------------------------------------------------------------------- */
+
+int ob_sqlite_trial(outbox_store *s, int64_t sub, const uint8_t me[16],
+                    const outbox_lane *lane, int64_t position,
+                    outbox_error *err)
+{
+    ob_sqlite *st = (ob_sqlite *)s;
+    int starts = 0, rc = ob_sqlite_begin(st, SQ_BEGIN, err);
+
+    if (rc != OUTBOX_OK)
+        return rc;
+    sqlite3_stmt *stmt = ob_sqlite_stmt(st, SQ_TRIAL, &rc, err);
+    if (stmt != NULL) {
+        sqlite3_bind_int64(stmt, 1, sub);
+        sqlite3_bind_int64(stmt, 2, lane->lane);
+        sqlite3_bind_blob(stmt, 3, me, 16, SQLITE_STATIC);
+        sqlite3_bind_int64(stmt, 4, lane->token);
+        sqlite3_bind_int64(stmt, 5, position);
+        if (sqlite3_step(stmt) == SQLITE_ROW)
+            starts = sqlite3_column_int(stmt, 0);
+        rc = ob_sqlite_run(st, stmt, "note a trial", err);
+    }
+    if (rc == OUTBOX_OK && starts == 0)
+        rc = outbox_error_set(err, OUTBOX_ESTALE, "a lease is lost");
+    rc = ob_sqlite_end(st, rc, err);
+    return rc == OUTBOX_OK ? starts : rc;
+}
+
+/* ---- scheduled events ---------------------------------------------------------------- */
+
+static int next_due(ob_sqlite *st, int64_t *due_ms, outbox_error *err)
+{
+    int rc;
+    sqlite3_stmt *stmt = ob_sqlite_stmt(st, SQ_NEXT_DUE, &rc, err);
+
+    if (stmt == NULL)
+        return rc;
+    *due_ms = -1;
+    if (sqlite3_step(stmt) != SQLITE_ROW)
+        rc = ob_sqlite_error(st, "look for scheduled events", err);
+    else if (sqlite3_column_type(stmt, 0) != SQLITE_NULL)
+        *due_ms = sqlite3_column_int64(stmt, 0);
+    sqlite3_reset(stmt);
+    return rc;
+}
+
+static int limited(ob_sqlite *st, enum ob_sqlite_stmt which,
+                        int64_t now_ms, int limit, outbox_error *err)
+{
+    int rc;
+    sqlite3_stmt *stmt = ob_sqlite_stmt(st, which, &rc, err);
+
+    if (stmt == NULL)
+        return rc;
+    sqlite3_bind_int64(stmt, 1, now_ms);
+    sqlite3_bind_int(stmt, 2, limit);
+    rc = ob_sqlite_run(st, stmt, "tidy up", err);
+    return rc == OUTBOX_OK ? sqlite3_changes(st->db) : rc;
+}
+
+/* Our own commit does not change our data_version: what it brings into the
+ * log must be synced all the same before it is sent. */
+static int promote(ob_sqlite *st, int64_t now_ms, int limit,
+                   outbox_error *err)
+{
+    int rc = ob_sqlite_begin(st, SQ_BEGIN, err);
+
+    if (rc != OUTBOX_OK)
+        return rc;
+    int moved = limited(st, SQ_PROMOTE, now_ms, limit, err);
+    rc = moved < 0 ? moved
+                   : limited(st, SQ_PROMOTED, now_ms, limit, err);
+    if (rc >= 0 && rc != moved)
+        rc = outbox_error_set(err, OUTBOX_EDB,
+                              "%d scheduled events were moved, %d deleted",
+                              moved, rc);
+    st->synced_version = -1;
+    return ob_sqlite_end(st, rc, err);
+}
+
+int ob_sqlite_promote(outbox_store *s, int limit, int64_t *next_ms,
+                      outbox_error *err)
+{
+    ob_sqlite *st = (ob_sqlite *)s;
+    int64_t due_ms, now_ms = ob_sqlite_now_ms(s);
+    int moved = 0, rc = next_due(st, &due_ms, err);
+
+    if (rc == OUTBOX_OK && due_ms >= 0 && due_ms <= now_ms) {
+        moved = rc = promote(st, now_ms, limit, err);
+        if (rc >= 0)
+            rc = next_due(st, &due_ms, err);
+    }
+    if (rc < 0)
+        return rc;
+    *next_ms = due_ms < 0 ? -1 : due_ms > now_ms ? due_ms - now_ms : 0;
+    return moved;
 }
 
 /* ---- trimming and counting --------------------------------------------------------- */
@@ -629,9 +761,12 @@ int ob_sqlite_trim(outbox_store *s, int limit, outbox_error *err)
         rc = ob_sqlite_run(st, stmt, "trim", err);
     }
     OB_FAILPOINT("sqlite.trim.mid");
+    int n = rc == OUTBOX_OK ? sqlite3_changes(st->db) : rc;
     if (rc == OUTBOX_OK)
-        rc = sqlite3_changes(st->db);
-    return ob_sqlite_end(st, rc, err);
+        rc = limited(st, SQ_TRIM_DEDUP,
+                          ob_sqlite_now_ms(s) - DEDUP_KEEP_MS, limit, err);
+    rc = ob_sqlite_end(st, rc, err);
+    return rc < 0 ? rc : n;
 }
 
 int ob_sqlite_count(outbox_store *s, int64_t sub, outbox_counts *out,
@@ -649,6 +784,9 @@ int ob_sqlite_count(outbox_store *s, int64_t sub, outbox_counts *out,
         out->dead = sqlite3_column_int64(stmt, 1);
         out->behind = sqlite3_column_int64(stmt, 2);
         out->oldest_ms = sqlite3_column_int64(stmt, 3);
+        out->scheduled = sqlite3_column_int64(stmt, 4);
+        out->paused = sqlite3_column_int(stmt, 5);
+        out->holds_log = sqlite3_column_int(stmt, 6);
     } else {
         rc = ob_sqlite_error(st, "count", err);
     }

@@ -175,8 +175,8 @@ int ob_sqlite_check(ob_sqlite *st, outbox_error *err)
 
 /* ---- subscriptions ------------------------------------------------------------------ */
 
-static int find(ob_sqlite *st, outbox_subscription *sub, int64_t *keep_ms,
-                outbox_error *err)
+static int find_sub(ob_sqlite *st, outbox_subscription *sub,
+                    int64_t *keep_ms, outbox_error *err)
 {
     int rc;
     sqlite3_stmt *stmt = ob_sqlite_stmt(st, SQ_FIND_SUB, &rc, err);
@@ -189,6 +189,8 @@ static int find(ob_sqlite *st, outbox_subscription *sub, int64_t *keep_ms,
     if (step == SQLITE_ROW) {
         sub->sub = sqlite3_column_int64(stmt, 0);
         *keep_ms = sqlite3_column_int64(stmt, 1);
+        sub->paused = sqlite3_column_int(stmt, 2);
+        sub->generation = sqlite3_column_int64(stmt, 3);
     } else if (step != SQLITE_DONE) {
         rc = ob_sqlite_error(st, "find the subscription", err);
     }
@@ -280,7 +282,7 @@ static int subscribe(ob_sqlite *st, outbox_subscription *sub,
 
     if (rc != OUTBOX_OK)
         return rc;
-    rc = find(st, sub, &keep_ms, err);
+    rc = find_sub(st, sub, &keep_ms, err);
     if (rc == OUTBOX_OK && sub->sub == 0)
         rc = add(st, sub, err);
     else if (rc == OUTBOX_OK && keep_ms != sub->keep_ms)
@@ -302,7 +304,11 @@ int ob_sqlite_attach(outbox_store *s, outbox_subscription *sub,
     st->checked = false;
     rc = ob_sqlite_check(st, err);
     if (rc == OUTBOX_OK)
-        rc = find(st, sub, &keep_ms, err);
+        rc = find_sub(st, sub, &keep_ms, err);
+    if (rc == OUTBOX_OK && sub->sub == 0 && !sub->create)
+        return outbox_error_set(err, OUTBOX_ENOENT,
+                                "the subscription %.100s was removed",
+                                sub->name);
     if (rc == OUTBOX_OK && (sub->sub == 0 || keep_ms != sub->keep_ms))
         rc = subscribe(st, sub, err);
     sub->lanes = st->lanes;

@@ -25,11 +25,13 @@ enum { OB_SQLITE_VERSION = 1, OB_PREFIX_MAX = 32 };
 /* One entry for each statement of sqlite_statements[], in its order. */
 enum ob_sqlite_stmt {
     SQ_BEGIN, SQ_BEGIN_READ, SQ_COMMIT, SQ_ROLLBACK, SQ_DATA_VERSION,
-    SQ_SYNCHRONOUS, SQ_META, SQ_APPEND, SQ_UNAPPEND, SQ_ACCEPT, SQ_PRUNE,
+    SQ_SYNCHRONOUS, SQ_LOCK, SQ_META, SQ_APPEND, SQ_UNAPPEND, SQ_SCHEDULE,
+    SQ_UNSCHEDULE, SQ_DEDUP, SQ_UNDEDUP, SQ_BACKLOG, SQ_ACCEPT, SQ_PRUNE,
     SQ_FIND_SUB, SQ_ADD_SUB, SQ_KEEP_SUB, SQ_ADD_LANE, SQ_NEWEST, SQ_BEAT,
     SQ_LANES, SQ_RELAYS, SQ_LEAVE, SQ_TAKE, SQ_CURSOR, SQ_ANCHOR, SQ_REWIND,
     SQ_READ, SQ_SAVE, SQ_PARK, SQ_AGAIN, SQ_UNPARK, SQ_BURY, SQ_PARKED,
-    SQ_BLOCKED, SQ_TRIM_ANY, SQ_TRIM, SQ_COUNT, SQ_COUNT_STMTS
+    SQ_BLOCKED, SQ_TRIM_ANY, SQ_TRIM, SQ_TRIM_DEDUP, SQ_TRIAL, SQ_NEXT_DUE,
+    SQ_PROMOTE, SQ_PROMOTED, SQ_SUB_STATE, SQ_COUNT, SQ_COUNT_STMTS
 };
 
 typedef struct ob_sqlite {
@@ -84,17 +86,23 @@ int ob_sqlite_check(ob_sqlite *st, outbox_error *err);
 
 int ob_sqlite_append(outbox_store *s, outbox_row *rows, size_t n, int commit,
                      outbox_error *err);
+int ob_sqlite_backlog(outbox_store *s, int64_t *events, outbox_error *err);
 int ob_sqlite_accept(outbox_store *s, const char *consumer,
-                     const outbox_bytes *id, outbox_error *err);
+                     const outbox_bytes *id, int is_uuid,
+                     outbox_error *err);
 int ob_sqlite_commit(outbox_store *s, outbox_error *err);
 int ob_sqlite_prune(outbox_store *s, int64_t keep_ms, int limit,
                     outbox_error *err);
 
 /* ---- sqlite_relay.c ---------------------------------------------------------------- */
 
-int ob_sqlite_beat(outbox_store *s, int64_t sub, const uint8_t me[16],
-                   int want, outbox_lane *lanes, uint32_t n_lanes,
-                   outbox_beat *relays, int max, outbox_error *err);
+int ob_sqlite_beat(outbox_store *s, outbox_subscription *sub,
+                   const uint8_t me[16], int want, outbox_lane *lanes,
+                   uint32_t n_lanes, outbox_beat *relays, int max,
+                   outbox_error *err);
+int ob_sqlite_trial(outbox_store *s, int64_t sub, const uint8_t me[16],
+                    const outbox_lane *lane, int64_t position,
+                    outbox_error *err);
 int ob_sqlite_acquire(outbox_store *s, int64_t sub, const uint8_t me[16],
                       outbox_lane *lanes, uint32_t n, outbox_error *err);
 int ob_sqlite_read(outbox_store *s, int64_t sub, outbox_lane *lanes,
@@ -109,10 +117,24 @@ int ob_sqlite_parked(outbox_store *s, int64_t sub, uint64_t chain, int limit,
 int ob_sqlite_blocked(outbox_store *s, int64_t sub, uint32_t lane,
                       outbox_sink *sink, void *arg, outbox_error *err);
 int ob_sqlite_trim(outbox_store *s, int limit, outbox_error *err);
+int ob_sqlite_promote(outbox_store *s, int limit, int64_t *next_ms,
+                      outbox_error *err);
 int ob_sqlite_count(outbox_store *s, int64_t sub, outbox_counts *out,
                     outbox_error *err);
 int ob_sqlite_leave(outbox_store *s, int64_t sub, const uint8_t me[16],
                     outbox_error *err);
+
+/* Columns 0 to 9 of the log, of parked and of dead rows. */
+void ob_sqlite_row(sqlite3_stmt *stmt, outbox_row *row);
+
+/* ---- sqlite_admin.c ------------------------------------------------------------------ */
+
+int ob_sqlite_find(outbox_store *s, const char *name, int64_t *sub,
+                   outbox_error *err);
+int ob_sqlite_dead(outbox_store *s, int64_t sub, int limit, outbox_sink *sink,
+                   void *arg, outbox_error *err);
+int ob_sqlite_admin(outbox_store *s, int64_t sub, enum outbox_admin what,
+                    const outbox_admin_arg *arg, outbox_error *err);
 
 /* ---- sqlite_wait.c ------------------------------------------------------------------ */
 
