@@ -361,6 +361,48 @@ START_TEST(a_late_ack_ends_a_second_flight)
 }
 END_TEST
 
+/* All flights of an event but its last are refused; that says nothing about
+ * the last. */
+static void reject_all_but_the_last(sink *s, long number)
+{
+    size_t n = sink_count(s), times = sink_times(s, number), seen = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        if (sink_number(s, i) == number && ++seen < times)
+            ck_assert_int_eq(sink_settle(s, i, OUTBOX_REJECT), OUTBOX_ESTALE);
+    }
+}
+
+/* No verdict comes in time, again and again: at first while nothing passes,
+ * which is not counted, then while others pass, which is. */
+START_TEST(a_late_reject_does_not_touch_a_later_flight)
+{
+    world w;
+    outbox_relay_options opt;
+    outbox_relay_t *r;
+
+    world_open(&w, _i);
+    w.sink.rule = pend_the_odd;
+    opt = relay_options(&w);
+    opt.settle_ms = 1000;
+    opt.retry_min_ms = opt.retry_max_ms = 10;
+    publish_numbers(&w, "odd", 1, 1);
+    r = relay_open(&w, NULL, &opt, NULL);
+    run_for(&w, r, 2500, 20);
+    for (long i = 0; i < 150; i++) {
+        publish_numbers(&w, NULL, 2 * i, 1);
+        run_for(&w, r, 20, 20);
+        reject_all_but_the_last(&w.sink, 1);
+    }
+    ck_assert_uint_ge(sink_times(&w.sink, 1), 5);
+    run_for(&w, r, 100, 20);
+    ck_assert_uint_eq(stats_of(r).rejected, 0);
+    ck_assert_int_eq(w.sut->count(w.db, SUT_DEAD), 0);
+    relay_drop(r);
+    world_close(&w);
+}
+END_TEST
+
 /* ---- from many threads ----------------------------------------------------- */
 
 typedef struct settler {
@@ -420,5 +462,7 @@ void add_settle_tests(Suite *s)
     tcase_add_loop_test(tc, no_verdict_in_time_is_a_retry, 0, n_suts);
     tcase_add_loop_test(tc, a_late_ack_still_counts, 0, n_suts);
     tcase_add_loop_test(tc, a_late_ack_ends_a_second_flight, 0, n_suts);
+    tcase_add_loop_test(tc, a_late_reject_does_not_touch_a_later_flight, 0,
+                        n_suts);
     tcase_add_loop_test(tc, four_threads_settle_while_it_steps, 0, n_suts);
 }

@@ -232,6 +232,32 @@ START_TEST(a_stale_snapshot_is_busy)
 }
 END_TEST
 
+static int write_elsewhere(unsigned what, void *ctx, void *stmt, void *sql)
+{
+    (void)what, (void)stmt;
+    if (strstr(sql, "INSERT") != NULL && strstr(sql, "outbox_log") != NULL)
+        sqlite_tamper(ctx, "INSERT INTO work VALUES (1)");
+    return 0;
+}
+
+/* Publishing is the first thing that a deferred transaction does, and another
+ * connection writes at the worst moment.  Had the library read something
+ * before, the snapshot would be stale, and no busy handler could help. */
+START_TEST(the_first_statement_is_the_insert)
+{
+    world w;
+    outbox_error err;
+
+    sqlite_world(&w);
+    ck_ok(w.sut->begin(w.app));
+    sqlite3_trace_v2(w.app, SQLITE_TRACE_STMT, write_elsewhere, w.db);
+    ck_ok(publish_number(w.ob, "k", 1, &err));
+    sqlite3_trace_v2(w.app, 0, NULL, NULL);
+    ck_ok(w.sut->commit(w.app));
+    world_close(&w);
+}
+END_TEST
+
 /* ---- read-only ------------------------------------------------------------- */
 
 START_TEST(query_only_is_read_only)
@@ -577,6 +603,7 @@ void add_sqlite_tests(Suite *s)
     tcase_add_test(tc, a_commit_that_is_busy_can_be_tried_again);
     tcase_add_test(tc, a_locked_database_is_busy_and_recovers);
     tcase_add_test(tc, a_stale_snapshot_is_busy);
+    tcase_add_test(tc, the_first_statement_is_the_insert);
     tcase_add_test(tc, query_only_is_read_only);
     tcase_add_test(tc, private_databases_are_refused);
     tcase_add_test(tc, what_is_no_database);
