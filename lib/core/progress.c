@@ -245,6 +245,7 @@ int ob_progress_trim(outbox_relay_t *r, outbox_error *err)
     if (rc < 0)
         return rc;
     r->want_trim = rc == OB_TRIM_ROWS;
-    r->trim_ms = r->now_ms + r->opt.flush_ms;
+    bool idle = r->at_end && !r->more && r->win.inflight == 0;
+    r->trim_ms = r->now_ms + (idle ? 0 : r->opt.flush_ms);
     return OUTBOX_OK;
 }
