@@ -6,7 +6,7 @@
 #   make demo            install what is missing, build, run the demo service
 #   make check           install what is missing, build and run all tests
 #   make torture         kill publishers and relays, check what is left;
-#                        KILLS=2000 unless you say otherwise
+#                        KILLS=2000 unless you say otherwise, SEED=n repeats
 #   make mutants         break the library on purpose; torture must see it
 #   make bench           measure against SQLite used by hand; BENCH=arguments
 #   make deps            install what all of these and the checks need
