@@ -93,8 +93,9 @@ endif
 # ---- the parts ----------------------------------------------------------
 #
 # A library for each foreign dependency.  A part is these lines, its headers,
-# and a file lib/<part>.sym with the names that it exports.  A part comes
-# after those that it needs.
+# and a file lib/<part>.sym with the names that it exports.  DIRS are folders
+# of lib/ that it takes whole, FILES single ones; NEEDS are parts listed before
+# it in PARTS, PKGS foreign packages as pkg-config knows them.
 
 outbox_ABOUT   := Transactional outbox and inbox
 outbox_DIRS    := base core
@@ -219,7 +220,8 @@ $(B)/%.a:
 $(B)/base.a: $(call objs,lib/base/*.c)
 
 define part
-$(1)_SRCS  := $$(foreach d,$$($(1)_DIRS),$$(call srcs,lib/$$(d)/*.c))
+$(1)_SRCS  := $$(foreach d,$$($(1)_DIRS),$$(call srcs,lib/$$(d)/*.c)) \
+	$$($(1)_FILES:%=lib/%)
 $(1)_OBJS  := $$($(1)_SRCS:%.c=$$(B)/%.o)
 $(1)_SO    := $$(B)/lib$(1).so
 $(1)_BELOW := $$(foreach n,$$($(1)_NEEDS),$$($$(n)_SO)) \
@@ -320,6 +322,7 @@ $(TORTURE): $(patsubst %.c,$(B)/fail/%.o,$(SRCS) \
 # What the scripts find in their environment.
 ENVIRONMENT = unset MAKEFLAGS MFLAGS MAKELEVEL; \
 	export TOP=$(TOP) BUILD=$(abspath $(B)) PARTS='$(PARTS)' \
+	HEADERS='$(foreach p,$(PARTS),$($(p)_HEADERS:%=$(p):%))' \
 	CC='$(CC)' CXX='$(CXX)' MAKE='$(MAKE)' PKG_CONFIG='$(PKG_CONFIG)' \
 	PKG_CFLAGS='$(PKG_CFLAGS)' PKG_LIBS='$(PKG_LIBS)' \
 	KILLS='$(KILLS)' $(if $(SANITIZE),CK_TIMEOUT_MULTIPLIER=10 \
