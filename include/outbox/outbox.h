@@ -36,7 +36,7 @@ typedef struct outbox       outbox_t;           /* through one connection */
 typedef struct inbox        inbox_t;            /* through one connection */
 typedef struct outbox_relay outbox_relay_t;
 
-/* ---- errors: each code says what to do next -------------------------- */
+/* ---- errors: each code says what to do next ------------------------- */
 
 enum {
     OUTBOX_OK        = 0,
@@ -65,7 +65,7 @@ typedef struct outbox_error {                   /* 256 bytes, for ever */
 
 OUTBOX_API const char *outbox_strerror(int code);
 
-/* ---- events ----------------------------------------------------------- */
+/* ---- events --------------------------------------------------------- */
 
 /* A name has no colon, space or control character; a value no control
  * character but tab: so a header survives HTTP, AMQP and Kafka alike. */
@@ -99,7 +99,7 @@ enum {                                  /* limits, in bytes without the NUL */
     OUTBOX_MAX_LANES         = 64
 };
 
-/* ---- publishing, inside your transaction ------------------------------- */
+/* ---- publishing, inside your transaction ---------------------------- */
 
 /* All three or none.  Called from any thread that uses a handle made with it,
  * so they must be thread-safe, as malloc is. */
@@ -158,7 +158,7 @@ OUTBOX_API size_t outbox_causality(const outbox_event *cause,
 OUTBOX_MUST int outbox_migrate(outbox_t *ob, outbox_error *err);
 OUTBOX_API void outbox_close(outbox_t *ob);
 
-/* ---- consuming once, inside your transaction --------------------------- */
+/* ---- consuming once, inside your transaction ------------------------ */
 
 /* 1: first time, do the work.  0: seen before, skip it.  < 0: error.
  * The mark belongs to your transaction: roll back and it is gone. */
@@ -175,7 +175,7 @@ OUTBOX_MUST int inbox_prune(inbox_t *ib, int64_t keep_ms, int limit,
 OUTBOX_MUST int inbox_commit(inbox_t *ib, outbox_error *err);
 OUTBOX_API void inbox_close(inbox_t *ib);
 
-/* ---- transports --------------------------------------------------------- */
+/* ---- transports ----------------------------------------------------- */
 
 typedef enum outbox_verdict {
     OUTBOX_PENDING = 0,                 /* outbox_settle() follows */
@@ -207,7 +207,7 @@ typedef struct outbox_transport {       /* send is the only one required */
 OUTBOX_API int outbox_settle(outbox_relay_t *relay, outbox_token token,
                              outbox_verdict verdict, const char *why);
 
-/* ---- relaying ------------------------------------------------------------ */
+/* ---- relaying ------------------------------------------------------- */
 
 typedef enum outbox_on_dead {           /* later events of a dead one's key */
     OUTBOX_DEAD_BLOCKS_KEY = 0,         /* wait: until revived or discarded */
@@ -255,7 +255,11 @@ OUTBOX_MUST int outbox_relay_new(outbox_relay_t **out, outbox_t *ob,
 OUTBOX_MUST int outbox_relay_step(outbox_relay_t *r, int timeout_ms,
                                   outbox_error *err);
 /* A thread that steps.  start returns when it runs and the database has
- * answered; stop when it is drained or timeout_ms is over, and joined. */
+ * answered.  stop sends nothing more, waits for verdicts on what is in flight
+ * for timeout_ms at most, saves, gives the lanes back and joins the thread;
+ * what was not sent stays for the next relay.  OUTBOX_ETIMEOUT: a verdict did
+ * not come (the event will be sent again), or the transport's callback has not
+ * returned (stop again).  Without a thread stop does the same by itself. */
 OUTBOX_MUST int outbox_relay_start(outbox_relay_t *r, outbox_error *err);
 OUTBOX_API int  outbox_relay_stop(outbox_relay_t *r, int timeout_ms,
                                   outbox_error *err);
@@ -278,7 +282,7 @@ typedef struct outbox_stats {
 /* As of the relay's last look at the database; asks the database nothing. */
 OUTBOX_API int outbox_relay_stats(outbox_relay_t *r, outbox_stats *st);
 
-/* ---- operating: on any handle, in transactions of its own --------------- */
+/* ---- operating: on any handle, in transactions of its own ----------- */
 
 /* What the database knows: lag, lag_ms, parked, dead, scheduled, paused and
  * holds_log; the rest is 0.  OUTBOX_ENOENT: no such subscription, for all of

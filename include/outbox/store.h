@@ -110,7 +110,7 @@ typedef struct outbox_change {
 
 typedef struct outbox_counts {          /* of one subscription */
     int64_t parked, dead, scheduled;
-    int64_t behind;             /* rows in the log past the last lane's cursor */
+    int64_t behind;             /* in the log, past the last lane's cursor */
     int64_t oldest_ms;          /* the first of them was published; 0: none */
     int32_t paused;
     int32_t holds_log;          /* no other subscription is further behind */
@@ -264,7 +264,7 @@ struct outbox_store_ops {
     void (*close)(outbox_store *st);
 };
 
-/* ---- what the library offers to a store -------------------------------- */
+/* ---- what the library offers to a store ----------------------------- */
 
 /* Make the handle for a store; on error the store is still the caller's. */
 OUTBOX_MUST int outbox_from_store(outbox_t **out, outbox_store *st,

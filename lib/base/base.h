@@ -21,7 +21,7 @@
 
 #define OB_COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-/* ---- memory ------------------------------------------------------------ */
+/* ---- memory --------------------------------------------------------- */
 
 /* The default table, or a checked copy of *from. */
 int ob_mem_init(outbox_allocator *mem, const outbox_allocator *from,
@@ -37,7 +37,7 @@ int   ob_nomem(outbox_error *err);
 int ob_struct_read(void *out, size_t known, size_t least, const void *in,
                    const char *what, outbox_error *err);
 
-/* ---- text --------------------------------------------------------------- */
+/* ---- text ----------------------------------------------------------- */
 
 /* Length of s when it is UTF-8 of at most max bytes; else an error that names
  * the field. */
@@ -45,7 +45,7 @@ int ob_text_check(const char *s, size_t max, const char *field, size_t *len,
                   outbox_error *err);
 bool ob_utf8_valid(const char *s, size_t len);
 
-/* ---- UUIDs and chance ------------------------------------------------------ */
+/* ---- UUIDs and chance ----------------------------------------------- */
 
 enum { OB_UUID_TEXT = 37 };             /* with the NUL */
 
@@ -65,7 +65,7 @@ bool ob_uuid_parse(const char *text, uint8_t out[16]);
 void ob_uuid_format(const uint8_t id[16], char out[OB_UUID_TEXT]);
 bool ob_uuid_is_zero(const uint8_t id[16]);
 
-/* ---- clocks ---------------------------------------------------------------- */
+/* ---- clocks --------------------------------------------------------- */
 
 int64_t ob_realtime_ms(void);           /* for the time in UUIDs only */
 

@@ -107,7 +107,7 @@ int outbox_unsubscribe(outbox_t *ob, const char *sub, outbox_error *err)
     return admin_value(ob, sub, OUTBOX_ADMIN_UNSUBSCRIBE, 0, err);
 }
 
-/* ---- looking --------------------------------------------------------------------- */
+/* ---- looking -------------------------------------------------------- */
 
 int ob_stats_copy(outbox_stats *st, const outbox_stats *from,
                   outbox_error *err)
@@ -157,7 +157,7 @@ int outbox_subscription_stats(outbox_t *ob, const char *sub, outbox_stats *st,
     return ob_stats_copy(st, &now, err);
 }
 
-/* ---- dead letters ------------------------------------------------------------------ */
+/* ---- dead letters --------------------------------------------------- */
 
 typedef struct letters {
     const outbox_allocator *mem;

@@ -37,7 +37,7 @@ struct inbox {
 /* NULL handle, or one from before a fork. */
 int ob_handle_check(const ob_handle *h, const char *name, outbox_error *err);
 
-/* ---- event.c ------------------------------------------------------------- */
+/* ---- event.c -------------------------------------------------------- */
 
 /* Bytes that the headers of ev take when encoded, after checking them. */
 int ob_headers_check(const outbox_event *ev, size_t *bytes,
@@ -67,18 +67,18 @@ int  ob_event_of_row(const outbox_allocator *mem, ob_scratch *scratch,
                      char id[OB_UUID_TEXT]);
 void ob_scratch_free(const outbox_allocator *mem, ob_scratch *scratch);
 
-/* ---- filter.c ------------------------------------------------------------ */
+/* ---- filter.c ------------------------------------------------------- */
 
 int  ob_filter_check(const char *topics, outbox_error *err);
 bool ob_filter_match(const char *topics, const outbox_bytes *topic);
 
-/* ---- admin.c -------------------------------------------------------------- */
+/* ---- admin.c -------------------------------------------------------- */
 
 void ob_stats_count(outbox_stats *st, const outbox_counts *c, int64_t now_ms);
 int  ob_stats_copy(outbox_stats *st, const outbox_stats *from,
                    outbox_error *err);
 
-/* ---- wake.c --------------------------------------------------------------- */
+/* ---- wake.c --------------------------------------------------------- */
 
 enum { OB_WAKE_HINT = 1, OB_WAKE_NOW = 2, OB_WAKE_VERDICT = 4 };
 

@@ -15,7 +15,7 @@
 enum { SEND_MS = 20,            /* then look after leases and progress */
        PROMOTE_MS = 250 };      /* between two looks at the scheduled */
 
-/* ---- reading ---------------------------------------------------------------- */
+/* ---- reading -------------------------------------------------------- */
 
 typedef struct read_ctx {
     outbox_relay_t *r;
@@ -126,7 +126,7 @@ int ob_deliver_read(outbox_relay_t *r, outbox_error *err)
     return OUTBOX_OK;
 }
 
-/* ---- parked rows -------------------------------------------------------------- */
+/* ---- parked rows ---------------------------------------------------- */
 
 static int parked_sink(void *arg, const outbox_row *row)
 {
@@ -152,8 +152,11 @@ static int load_chain(outbox_relay_t *r, ob_blocked *b, outbox_error *err)
         ob_blocked_due(r, b, r->now_ms + 1);    /* one of a chain at a time */
         return OUTBOX_OK;
     }
+    uint32_t room = ob_window_room(&r->win);
     int rc = r->store->ops->parked(r->store, r->sub.sub, b->chain,
-                                   OB_LOAD_ROWS, parked_sink, &ctx, err);
+                                   room < OB_LOAD_ROWS ? (int)room
+                                                       : OB_LOAD_ROWS,
+                                   parked_sink, &ctx, err);
 
     if (rc < 0) {
         ob_window_drop_unshown(&r->win);
@@ -178,13 +181,13 @@ int ob_deliver_parked(outbox_relay_t *r, outbox_error *err)
     ob_blocked *b;
     int rc = OUTBOX_OK;
 
-    while (rc == OUTBOX_OK && ob_window_room(&r->win) >= OB_LOAD_ROWS &&
+    while (rc == OUTBOX_OK && ob_window_room(&r->win) > 0 &&
            r->breaker == OB_CLOSED && (b = ob_blocked_next_due(r)) != NULL)
         rc = load_chain(r, b, err);
     return rc;
 }
 
-/* ---- scheduled events ------------------------------------------------------------- */
+/* ---- scheduled events ----------------------------------------------- */
 
 int ob_deliver_scheduled(outbox_relay_t *r, outbox_error *err)
 {
@@ -203,7 +206,7 @@ int ob_deliver_scheduled(outbox_relay_t *r, outbox_error *err)
     return OUTBOX_OK;
 }
 
-/* ---- sending --------------------------------------------------------------------------- */
+/* ---- sending -------------------------------------------------------- */
 
 static bool transport_open(outbox_relay_t *r)
 {

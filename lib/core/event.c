@@ -7,7 +7,7 @@
  */
 #include "core.h"
 
-/* ---- headers --------------------------------------------------------------- */
+/* ---- headers -------------------------------------------------------- */
 
 static bool header_name_ok(const char *s)
 {
@@ -126,7 +126,7 @@ size_t ob_headers_decode(char *text, outbox_header *out, size_t max)
     return n;
 }
 
-/* ---- events ------------------------------------------------------------------ */
+/* ---- events --------------------------------------------------------- */
 
 int ob_event_read(outbox_event *out, const outbox_event *ev,
                   outbox_error *err)
@@ -254,7 +254,7 @@ int ob_event_row(outbox_row *row, const outbox_event *ev, size_t max_payload,
     return rc;
 }
 
-/* ---- delivery -------------------------------------------------------------------- */
+/* ---- delivery ------------------------------------------------------- */
 
 static int scratch_grow(const outbox_allocator *mem, void *buffer,
                         size_t *size, size_t need)
@@ -321,7 +321,7 @@ int ob_event_of_row(const outbox_allocator *mem, ob_scratch *scratch,
     return event_headers(mem, scratch, &row->headers, ev);
 }
 
-/* ---- causality --------------------------------------------------------------------- */
+/* ---- causality ------------------------------------------------------ */
 
 static const char *header_of(const outbox_event *ev, const char *name)
 {

@@ -67,7 +67,7 @@ static void lost_by_rival(outbox_relay_t *r, uint32_t lane)
     ob_lease_lost(r, lane);
 }
 
-/* ---- watching others ------------------------------------------------------- */
+/* ---- watching others ------------------------------------------------ */
 
 static void watch(outbox_relay_t *r, const outbox_lane *seen)
 {
@@ -107,7 +107,7 @@ static void watch_peers(outbox_relay_t *r, const outbox_beat *beats, int n)
     r->n_peers = n;
 }
 
-/* ---- sharing ------------------------------------------------------------------ */
+/* ---- sharing -------------------------------------------------------- */
 
 static bool peer_alive(const outbox_relay_t *r, const ob_peer *p)
 {
@@ -145,7 +145,7 @@ static uint32_t want(const outbox_relay_t *r)
     return most == 0 || most > r->sub.lanes ? r->sub.lanes : most;
 }
 
-/* ---- taking ------------------------------------------------------------------- */
+/* ---- taking --------------------------------------------------------- */
 
 static int lane_taken(outbox_relay_t *r, const outbox_lane *got,
                       outbox_error *err)
@@ -233,7 +233,7 @@ static void lane_seen(outbox_relay_t *r, const outbox_lane *seen)
     watch(r, seen);
 }
 
-/* ---- the turn -------------------------------------------------------------------- */
+/* ---- the turn ------------------------------------------------------- */
 
 static int look(outbox_relay_t *r, bool beats, outbox_error *err)
 {

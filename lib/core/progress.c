@@ -128,7 +128,7 @@ static uint32_t collect_lanes(const outbox_relay_t *r, const bool *changed,
     return n;
 }
 
-/* ---- after the save ------------------------------------------------------------ */
+/* ---- after the save ------------------------------------------------- */
 
 static void chain_saved(outbox_relay_t *r, const ob_slot *s,
                         const outbox_change *c)

@@ -55,7 +55,7 @@ void ob_relay_log_flush(outbox_relay_t *r)
     r->n_lines = 0;
 }
 
-/* ---- attaching ---------------------------------------------------------------- */
+/* ---- attaching ------------------------------------------------------ */
 
 void ob_relay_forget(outbox_relay_t *r)
 {
@@ -67,7 +67,7 @@ void ob_relay_forget(outbox_relay_t *r)
     pthread_mutex_unlock(&r->lock);
     ob_blocked_clear(r);
     r->n_peers = 0;
-    r->attached = r->at_end = r->dirty = r->passed = r->full = false;
+    r->attached = r->at_end = r->dirty = r->full = false;
     r->breaker = OB_CLOSED;
     r->beat_ms = r->look_ms = r->lease_until_ms = r->promote_ms = 0;
     r->save_ms = r->deadline_ms = INT64_MAX;
@@ -108,7 +108,7 @@ static int attach_turn(outbox_relay_t *r, outbox_error *err)
     return rc;
 }
 
-/* ---- the turn ------------------------------------------------------------------- */
+/* ---- the turn ------------------------------------------------------- */
 
 static void judge(outbox_relay_t *r)
 {
@@ -206,7 +206,7 @@ int ob_relay_turn(outbox_relay_t *r, outbox_error *err)
     return rc;
 }
 
-/* ---- sleeping ---------------------------------------------------------------------- */
+/* ---- sleeping ------------------------------------------------------- */
 
 static int64_t earlier(int64_t a, int64_t b)
 {

@@ -2,8 +2,8 @@
  *
  * relay.h - the relay's state, shared by the files that are its parts:
  * relay.c takes turns, lease.c holds lanes, deliver.c reads and sends,
- * verdict.c judges, blocked.c keeps chains apart, progress.c saves, thread.c
- * runs it.
+ * verdict.c judges, blocked.c keeps chains apart, progress.c saves, options.c
+ * checks what was asked, thread.c runs it.
  */
 #ifndef OB_RELAY_H
 #define OB_RELAY_H
@@ -84,7 +84,8 @@ struct outbox_relay {
 
     /* The stepping thread's own. */
     outbox_subscription sub;
-    bool      attached, opened, at_end, passed, dirty;
+    bool      attached, opened, at_end, dirty;
+    uint32_t  passes_seen;      /* by the last turn */
     uint32_t  failures;         /* of attach or open, in a row */
     int64_t   now_ms;
     int64_t   again_ms, open_ms;        /* not before: attach; open */
@@ -92,6 +93,7 @@ struct outbox_relay {
     int64_t   promote_ms;       /* the next scheduled event is due */
     int64_t   generation;       /* of the dead that is known here */
     uint64_t  parked;           /* rows of this subscription, about */
+    uint32_t  passes;           /* events that the destination took or refused */
     int64_t   deadline_ms;      /* the earliest when_ms in the window */
     uint64_t  retired;          /* events settled in this turn */
     bool      want_trim, more;  /* more: the turn should be followed by one */
@@ -117,7 +119,7 @@ struct outbox_relay {
     ob_scratch     scratch;     /* for the event being sent */
 };
 
-/* ---- relay.c -------------------------------------------------------------- */
+/* ---- relay.c -------------------------------------------------------- */
 
 int64_t ob_relay_clock(const outbox_relay_t *r);
 /* Logged at the end of the turn: the callback is never called with a lock
@@ -134,14 +136,20 @@ int ob_relay_attach(outbox_relay_t *r, outbox_error *err);
 void ob_relay_sleep(outbox_relay_t *r, int timeout_ms);
 int ob_relay_do_step(outbox_relay_t *r, int timeout_ms, outbox_error *err);
 
-/* ---- lease.c ---------------------------------------------------------------- */
+/* ---- options.c ------------------------------------------------------ */
+
+/* Check and copy both into r, with defaults for what is zero. */
+int ob_relay_options(outbox_relay_t *r, const outbox_transport *tp,
+                     const outbox_relay_options *opt, outbox_error *err);
+
+/* ---- lease.c -------------------------------------------------------- */
 
 int  ob_lease_turn(outbox_relay_t *r, outbox_error *err);
 bool ob_lease_valid(const outbox_relay_t *r, int64_t now_ms);
 void ob_lease_lost(outbox_relay_t *r, uint32_t lane);
 uint32_t ob_lease_count(const outbox_relay_t *r);
 
-/* ---- deliver.c ----------------------------------------------------------------- */
+/* ---- deliver.c ------------------------------------------------------ */
 
 int ob_deliver_read(outbox_relay_t *r, outbox_error *err);
 int ob_deliver_parked(outbox_relay_t *r, outbox_error *err);
@@ -149,7 +157,7 @@ int ob_deliver_send(outbox_relay_t *r, outbox_error *err);
 /* Move scheduled events into the log when they are due. */
 int ob_deliver_scheduled(outbox_relay_t *r, outbox_error *err);
 
-/* ---- verdict.c ------------------------------------------------------------------- */
+/* ---- verdict.c ------------------------------------------------------ */
 
 void ob_verdict_apply(outbox_relay_t *r, ob_slot *s, outbox_verdict v);
 void ob_verdict_turn(outbox_relay_t *r);
@@ -159,7 +167,7 @@ void ob_verdict_expired(outbox_relay_t *r, ob_slot *s);
 bool ob_breaker_allows(outbox_relay_t *r, ob_slot **probe);
 int64_t ob_backoff(outbox_relay_t *r, uint32_t failures);
 
-/* ---- blocked.c ---------------------------------------------------------------------- */
+/* ---- blocked.c ------------------------------------------------------ */
 
 ob_blocked *ob_blocked_find(const outbox_relay_t *r, uint64_t chain);
 ob_blocked *ob_blocked_add(outbox_relay_t *r, uint64_t chain, uint32_t lane);
@@ -172,7 +180,7 @@ void ob_blocked_clear(outbox_relay_t *r);
 int ob_blocked_reload(outbox_relay_t *r, outbox_error *err);
 int ob_blocked_load(outbox_relay_t *r, uint32_t lane, outbox_error *err);
 
-/* ---- progress.c ----------------------------------------------------------------------- */
+/* ---- progress.c ----------------------------------------------------- */
 
 void ob_progress_retire(outbox_relay_t *r);
 bool ob_progress_due(const outbox_relay_t *r);

@@ -49,7 +49,7 @@ static void deadline_note(outbox_relay_t *r, int64_t when_ms)
         r->deadline_ms = when_ms;
 }
 
-/* ---- the breaker ------------------------------------------------------------ */
+/* ---- the breaker ---------------------------------------------------- */
 
 static void breaker_open(outbox_relay_t *r)
 {
@@ -119,7 +119,7 @@ bool ob_breaker_allows(outbox_relay_t *r, ob_slot **probe)
     return true;
 }
 
-/* ---- verdicts ---------------------------------------------------------------- */
+/* ---- verdicts ------------------------------------------------------- */
 
 static void settle(outbox_relay_t *r, ob_slot *s)
 {
@@ -133,7 +133,7 @@ static void settle(outbox_relay_t *r, ob_slot *s)
 static void settled(outbox_relay_t *r, ob_slot *s)
 {
     r->stats.acked++;
-    r->passed = true;
+    r->passes++;
     settle(r, s);
 }
 
@@ -188,7 +188,7 @@ static void bury(outbox_relay_t *r, ob_slot *s)
 static void rejected(outbox_relay_t *r, ob_slot *s)
 {
     r->stats.rejected++;
-    r->passed = true;
+    r->passes++;
     bury(r, s);
 }
 
@@ -207,6 +207,7 @@ static void failed(outbox_relay_t *r, ob_slot *s)
     }
     ob_window_wait(&r->win, s, r->now_ms + ob_backoff(r, s->tries));
     ob_window_set_suspect(&r->win, s, true);
+    s->passes = r->passes;
     deadline_note(r, s->when_ms);
     if (r->breaker == OB_HALF_OPEN ||
         (r->breaker == OB_CLOSED &&
@@ -227,12 +228,13 @@ void ob_verdict_apply(outbox_relay_t *r, ob_slot *s, outbox_verdict v)
         failed(r, s);
 }
 
-/* Others passed: the suspects failed by themselves. */
+/* Others have passed since: these suspects failed by themselves.  What passed
+ * before a failure says nothing about it. */
 static void convict(outbox_relay_t *r)
 {
     for (uint64_t i = 0; i < ob_window_used(&r->win); i++) {
         ob_slot *s = ob_window_nth(&r->win, i);
-        if (!s->suspect || s->state != OB_WAITING)
+        if (!s->suspect || s->state != OB_WAITING || s->passes == r->passes)
             continue;
         if (s->attempts + 1 >= r->opt.max_attempts)
             bury(r, s);
@@ -273,9 +275,9 @@ void ob_verdict_turn(outbox_relay_t *r)
         ob_verdict_apply(r, s, v);
     if (r->now_ms >= r->deadline_ms)
         deadlines(r);
-    if (!r->passed)
+    if (r->passes == r->passes_seen)
         return;
-    r->passed = false;
+    r->passes_seen = r->passes;
     if (r->breaker != OB_CLOSED)
         breaker_close(r);
     else if (r->win.suspects > 0)

@@ -46,7 +46,7 @@ struct ob_block {
     char      data[];
 };
 
-/* ---- blocks -------------------------------------------------------------- */
+/* ---- blocks --------------------------------------------------------- */
 
 static void block_free(ob_window *w, ob_block *b)
 {
@@ -114,7 +114,7 @@ static void block_drop(ob_window *w, ob_block *b)
         block_free(w, b);
 }
 
-/* ---- lists and tables ------------------------------------------------------ */
+/* ---- lists and tables ----------------------------------------------- */
 
 static uint32_t mix(uint64_t x)
 {
@@ -225,7 +225,7 @@ static void chain_remove(ob_window *w, ob_slot *s)
     s->next = s->prev = OB_NONE;
 }
 
-/* ---- life of the window ------------------------------------------------------ */
+/* ---- life of the window --------------------------------------------- */
 
 static uint32_t ring_size(uint32_t count)
 {
@@ -294,7 +294,7 @@ void ob_window_free(ob_window *w)
     memset(w, 0, sizeof *w);
 }
 
-/* ---- adding -------------------------------------------------------------------- */
+/* ---- adding --------------------------------------------------------- */
 
 uint32_t ob_window_room(const ob_window *w)
 {
@@ -413,7 +413,7 @@ void ob_window_show(ob_window *w, ob_slot *s, bool parks)
         ob_window_ready(w, s);
 }
 
-/* ---- from ready to judged -------------------------------------------------------- */
+/* ---- from ready to judged ------------------------------------------- */
 
 static void ready_push(ob_window *w, ob_slot *s)
 {
@@ -522,7 +522,7 @@ ob_slot *ob_window_next_judged(ob_window *w, outbox_verdict *verdict)
     return s;
 }
 
-/* ---- the ways on -------------------------------------------------------------------- */
+/* ---- the ways on ---------------------------------------------------- */
 
 static void leave_state(ob_window *w, ob_slot *s)
 {
@@ -605,7 +605,7 @@ void ob_window_retire(ob_window *w)
     w->tail++;
 }
 
-/* ---- slots --------------------------------------------------------------------------- */
+/* ---- slots ---------------------------------------------------------- */
 
 /* Without memory the reason is lost, not the event. */
 void ob_slot_why(ob_window *w, ob_slot *s, const char *why)

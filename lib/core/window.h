@@ -38,6 +38,7 @@ typedef struct ob_slot {
     uint32_t      lane, lease;  /* whose lane, in which lease of it */
     uint32_t      attempts;     /* failures that counted */
     uint32_t      tries;        /* sends that did not count */
+    uint32_t      passes;       /* of others, when it failed last */
     int32_t       next, prev;   /* in its chain */
     int32_t       next_ready, next_judged;
     int32_t       next_tail;    /* in a bucket of chain tails */

@@ -113,14 +113,15 @@ typedef struct sql_list {
     size_t             n;
 } sql_list;
 
-#define SQL_LIST(array) { array, sizeof(array) / sizeof((array)[0]) }
+#define SQL_COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 static const sql_list admin_sql[] = {
-    [OUTBOX_ADMIN_REVIVE] = SQL_LIST(revive_sql),
-    [OUTBOX_ADMIN_DISCARD] = SQL_LIST(discard_sql),
-    [OUTBOX_ADMIN_PAUSE] = SQL_LIST(pause_sql),
-    [OUTBOX_ADMIN_REPLAY] = SQL_LIST(replay_sql),
-    [OUTBOX_ADMIN_UNSUBSCRIBE] = SQL_LIST(unsubscribe_sql),
+    [OUTBOX_ADMIN_REVIVE] = { revive_sql, SQL_COUNT(revive_sql) },
+    [OUTBOX_ADMIN_DISCARD] = { discard_sql, SQL_COUNT(discard_sql) },
+    [OUTBOX_ADMIN_PAUSE] = { pause_sql, SQL_COUNT(pause_sql) },
+    [OUTBOX_ADMIN_REPLAY] = { replay_sql, SQL_COUNT(replay_sql) },
+    [OUTBOX_ADMIN_UNSUBSCRIBE] = { unsubscribe_sql,
+                                   SQL_COUNT(unsubscribe_sql) },
 };
 
 int ob_sqlite_admin(outbox_store *s, int64_t sub, enum outbox_admin what,

@@ -51,7 +51,7 @@ static int if_aborted(ob_sqlite *st, int rc, outbox_error *err)
     return OUTBOX_EABORTED;
 }
 
-/* ---- events ---------------------------------------------------------------------- */
+/* ---- events --------------------------------------------------------- */
 
 /* 1: the key is new, and taken.  0: it was published before. */
 static int dedup(ob_sqlite *st, const outbox_row *row, outbox_error *err)
@@ -219,7 +219,7 @@ int ob_sqlite_backlog(outbox_store *s, int64_t *events, outbox_error *err)
     return rc;
 }
 
-/* ---- marks ------------------------------------------------------------------------ */
+/* ---- marks ---------------------------------------------------------- */
 
 int ob_sqlite_accept(outbox_store *s, const char *consumer,
                      const outbox_bytes *id, int is_uuid,

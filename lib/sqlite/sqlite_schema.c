@@ -39,7 +39,7 @@ static int exec(ob_sqlite *st, const char *sql, const char *doing,
     return rc == SQLITE_OK ? OUTBOX_OK : ob_sqlite_error(st, doing, err);
 }
 
-/* ---- migrating ----------------------------------------------------------------- */
+/* ---- migrating ------------------------------------------------------ */
 
 static int newer(int version, outbox_error *err)
 {
@@ -140,7 +140,7 @@ int ob_sqlite_migrate(outbox_store *s, uint32_t lanes, outbox_error *err)
     return ob_sqlite_end(st, upgrade(st, lanes, err), err);
 }
 
-/* ---- checking -------------------------------------------------------------------- */
+/* ---- checking ------------------------------------------------------- */
 
 int ob_sqlite_check(ob_sqlite *st, outbox_error *err)
 {
@@ -173,7 +173,7 @@ int ob_sqlite_check(ob_sqlite *st, outbox_error *err)
     return OUTBOX_OK;
 }
 
-/* ---- subscriptions ------------------------------------------------------------------ */
+/* ---- subscriptions -------------------------------------------------- */
 
 static int find_sub(ob_sqlite *st, outbox_subscription *sub,
                     int64_t *keep_ms, outbox_error *err)

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * sqlite_store.h - the SQLite store, shared by its files: sqlite_open.c opens
- * and maps errors, sqlite_schema.c migrates and attaches, sqlite_publish.c
- * works in the caller's transaction, sqlite_relay.c in the relay's own,
- * sqlite_wait.c watches the file and makes it durable.
+ * sqlite_store.h - the SQLite store, shared by its files: sqlite_open.c opens,
+ * sqlite_stmt.c has the statements and maps errors, sqlite_schema.c migrates
+ * and attaches, sqlite_publish.c works in the caller's transaction; for the
+ * relay, sqlite_lease.c, _read.c, _save.c and _tidy.c work in its own, and
+ * sqlite_wait.c watches the file and makes it durable; sqlite_admin.c serves
+ * people.
  */
 #ifndef OB_SQLITE_STORE_H
 #define OB_SQLITE_STORE_H
@@ -51,10 +53,14 @@ typedef struct ob_sqlite {
     sqlite3_stmt *stmts[SQ_COUNT_STMTS];
 } ob_sqlite;
 
-/* ---- sqlite_open.c ----------------------------------------------------------- */
+/* ---- sqlite_open.c -------------------------------------------------- */
 
 int  ob_sqlite_reconnect(ob_sqlite *st, outbox_error *err);
 void ob_sqlite_disconnect(ob_sqlite *st);
+int64_t ob_sqlite_now_ms(outbox_store *st);
+
+/* ---- sqlite_stmt.c -------------------------------------------------- */
+
 /* What the database said last, in our terms. */
 int  ob_sqlite_error(ob_sqlite *st, const char *doing, outbox_error *err);
 /* sql with the store's prefix for every "outbox_; the caller's to free. */
@@ -72,9 +78,8 @@ int ob_sqlite_begin(ob_sqlite *st, enum ob_sqlite_stmt how,
 int ob_sqlite_end(ob_sqlite *st, int rc, outbox_error *err);
 void ob_sqlite_bind_bytes(sqlite3_stmt *stmt, int at, const outbox_bytes *b,
                           bool text);
-int64_t ob_sqlite_now_ms(outbox_store *st);
 
-/* ---- sqlite_schema.c ----------------------------------------------------------- */
+/* ---- sqlite_schema.c ------------------------------------------------ */
 
 int ob_sqlite_migrate(outbox_store *s, uint32_t lanes, outbox_error *err);
 int ob_sqlite_attach(outbox_store *s, outbox_subscription *sub,
@@ -82,7 +87,7 @@ int ob_sqlite_attach(outbox_store *s, outbox_subscription *sub,
 /* The tables are there, and of our version; asked once. */
 int ob_sqlite_check(ob_sqlite *st, outbox_error *err);
 
-/* ---- sqlite_publish.c ------------------------------------------------------------ */
+/* ---- sqlite_publish.c ----------------------------------------------- */
 
 int ob_sqlite_append(outbox_store *s, outbox_row *rows, size_t n, int commit,
                      outbox_error *err);
@@ -94,8 +99,14 @@ int ob_sqlite_commit(outbox_store *s, outbox_error *err);
 int ob_sqlite_prune(outbox_store *s, int64_t keep_ms, int limit,
                     outbox_error *err);
 
-/* ---- sqlite_relay.c ---------------------------------------------------------------- */
+/* ---- sqlite_lease.c, sqlite_read.c, sqlite_save.c, sqlite_tidy.c ---- */
 
+/* The 16 bytes in a column, or NULL. */
+const uint8_t *ob_sqlite_blob16(sqlite3_stmt *stmt, int column);
+/* Run an update of one lane; *held: one row was changed. */
+int ob_sqlite_lane_update(ob_sqlite *st, sqlite3_stmt *stmt,
+                          const char *doing, int32_t *held,
+                          outbox_error *err);
 int ob_sqlite_beat(outbox_store *s, outbox_subscription *sub,
                    const uint8_t me[16], int want, outbox_lane *lanes,
                    uint32_t n_lanes, outbox_beat *relays, int max,
@@ -127,7 +138,7 @@ int ob_sqlite_leave(outbox_store *s, int64_t sub, const uint8_t me[16],
 /* Columns 0 to 9 of the log, of parked and of dead rows. */
 void ob_sqlite_row(sqlite3_stmt *stmt, outbox_row *row);
 
-/* ---- sqlite_admin.c ------------------------------------------------------------------ */
+/* ---- sqlite_admin.c ------------------------------------------------- */
 
 int ob_sqlite_find(outbox_store *s, const char *name, int64_t *sub,
                    outbox_error *err);
@@ -136,7 +147,7 @@ int ob_sqlite_dead(outbox_store *s, int64_t sub, int limit, outbox_sink *sink,
 int ob_sqlite_admin(outbox_store *s, int64_t sub, enum outbox_admin what,
                     const outbox_admin_arg *arg, outbox_error *err);
 
-/* ---- sqlite_wait.c ------------------------------------------------------------------ */
+/* ---- sqlite_wait.c -------------------------------------------------- */
 
 int  ob_sqlite_wait(outbox_store *s, int wake_fd, int hint, int timeout_ms);
 void ob_sqlite_unwatch(ob_sqlite *st);

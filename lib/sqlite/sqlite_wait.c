@@ -41,7 +41,7 @@ int64_t ob_sqlite_data_version(ob_sqlite *st)
     return version;
 }
 
-/* ---- durability ------------------------------------------------------------------ */
+/* ---- durability ----------------------------------------------------- */
 
 static sqlite3_file *file_of(ob_sqlite *st, int which)
 {
@@ -84,7 +84,7 @@ void ob_sqlite_keep_wal_short(ob_sqlite *st)
                                   NULL, NULL);
 }
 
-/* ---- watching --------------------------------------------------------------------- */
+/* ---- watching ------------------------------------------------------- */
 
 #ifdef __linux__
 
@@ -154,7 +154,7 @@ static bool watch_drain(ob_sqlite *st)
 
 #endif
 
-/* ---- waiting ------------------------------------------------------------------------ */
+/* ---- waiting -------------------------------------------------------- */
 
 static bool committed(ob_sqlite *st)
 {

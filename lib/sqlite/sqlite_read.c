@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * sqlite_read.c - the log and the parked rows, for the relay.
+ *
+ * SQLite has one writer at a time, so positions are given in commit order: a
+ * cursor that is a position loses nothing.  A cursor is saved as (position,
+ * anchor), the id of the event there.  Trimming deletes below the lowest
+ * cursor only, so the row at every cursor exists; when it does not, or has
+ * another id, the log is not the one that was read.
+ *
+ * Invariants (tests/contract: anchors, trim; tests/torture: mutants):
+ *  1. The row at every lane's cursor is in the log, unless somebody else
+ *     changed it; the newest row is never deleted, so no position comes twice.
+ *  2. A lane's cursor is written only with the token of its owner.
+ *  3. No statement is left running: no read transaction outlives a call.
+ */
+#include "sqlite_store.h"
+
+static outbox_bytes text_at(sqlite3_stmt *stmt, int column)
+{
+    outbox_bytes b = { sqlite3_column_text(stmt, column), 0 };
+
+    if (b.ptr != NULL)
+        b.len = (size_t)sqlite3_column_bytes(stmt, column);
+    return b;
+}
+
+/* A row whose id is not 16 bytes was not written by us; its id becomes zero,
+ * and it is delivered. */
+void ob_sqlite_row(sqlite3_stmt *stmt, outbox_row *row)
+{
+    const uint8_t *id = ob_sqlite_blob16(stmt, 1);
+
+    memset(row, 0, sizeof *row);
+    row->position = sqlite3_column_int64(stmt, 0);
+    if (id != NULL)
+        memcpy(row->id, id, 16);
+    row->topic = text_at(stmt, 2);
+    row->type = text_at(stmt, 3);
+    row->key = text_at(stmt, 4);
+    row->content_type = text_at(stmt, 5);
+    row->headers = text_at(stmt, 6);
+    row->payload.ptr = sqlite3_column_blob(stmt, 7);
+    row->payload.len = (size_t)sqlite3_column_bytes(stmt, 7);
+    row->published_ms = sqlite3_column_int64(stmt, 8);
+    row->expires_ms = sqlite3_column_int64(stmt, 9);
+}
+
+static const outbox_cursor *lowest(const outbox_lane *lanes, uint32_t n)
+{
+    const outbox_cursor *low = &lanes[0].cursor;
+
+    for (uint32_t i = 1; i < n; i++) {
+        if (lanes[i].cursor.position < low->position)
+            low = &lanes[i].cursor;
+    }
+    return low;
+}
+
+/* The first row must be the one where the last read ended. */
+static int anchor_step(ob_sqlite *st, sqlite3_stmt *stmt,
+                       const outbox_cursor *from, outbox_error *err)
+{
+    if (from->position == 0)
+        return OUTBOX_OK;
+    int step = sqlite3_step(stmt);
+    if (step != SQLITE_ROW && step != SQLITE_DONE)
+        return ob_sqlite_error(st, "read the log", err);
+    const uint8_t *id = step == SQLITE_ROW ? ob_sqlite_blob16(stmt, 1) : NULL;
+    if (step == SQLITE_ROW && sqlite3_column_int64(stmt, 0) == from->position
+        && id != NULL && memcmp(id, from->id, 16) == 0)
+        return OUTBOX_OK;
+    return outbox_error_set(err, OUTBOX_ESTALE,
+                            "the event at position %lld is not the one that "
+                            "was read there: the log was emptied or restored",
+                            (long long)from->position);
+}
+
+static int rows_read(ob_sqlite *st, sqlite3_stmt *stmt, int limit,
+                     outbox_cursor *at, outbox_sink *sink, void *arg,
+                     outbox_error *err)
+{
+    outbox_row row;
+    int n = 0, step = SQLITE_ROW;
+
+    while (n < limit && (step = sqlite3_step(stmt)) == SQLITE_ROW) {
+        ob_sqlite_row(stmt, &row);
+        n++;
+        if (sink(arg, &row) != 0)
+            return n;
+        at->position = row.position;
+        memcpy(at->id, row.id, 16);
+    }
+    if (step != SQLITE_ROW && step != SQLITE_DONE)
+        return ob_sqlite_error(st, "read the log", err);
+    return n;
+}
+
+/* Nothing new by others since the last time: it is synced already. */
+static int make_durable(ob_sqlite *st, int64_t version, int rows,
+                        outbox_error *err)
+{
+    if (rows == 0 || version == st->synced_version)
+        return rows;
+    int rc = ob_sqlite_sync(st, err);
+    if (rc != OUTBOX_OK)
+        return rc;
+    st->synced_version = version;
+    return rows;
+}
+
+int ob_sqlite_read(outbox_store *s, int64_t sub, outbox_lane *lanes,
+                   uint32_t n, int limit, outbox_sink *sink, void *arg,
+                   outbox_error *err)
+{
+    ob_sqlite *st = (ob_sqlite *)s;
+    outbox_cursor at = *lowest(lanes, n);
+    int rc;
+    sqlite3_stmt *stmt = ob_sqlite_stmt(st, SQ_READ, &rc, err);
+
+    (void)sub;
+    if (stmt == NULL)
+        return rc;
+    sqlite3_bind_int64(stmt, 1, at.position > 0 ? at.position : INT64_MIN);
+    sqlite3_bind_int(stmt, 2, limit + 1);
+    rc = anchor_step(st, stmt, &at, err);
+    if (rc == OUTBOX_OK)
+        rc = rows_read(st, stmt, limit, &at, sink, arg, err);
+    int64_t version = rc > 0 ? ob_sqlite_data_version(st) : 0;
+    sqlite3_reset(stmt);
+    if (rc > 0)
+        rc = make_durable(st, version, rc, err);
+    for (uint32_t i = 0; i < n && rc > 0; i++) {
+        if (lanes[i].cursor.position < at.position)
+            lanes[i].cursor = at;
+    }
+    return rc;
+}
+
+static int parked_rows(ob_sqlite *st, sqlite3_stmt *stmt, uint64_t chain,
+                       outbox_sink *sink, void *arg, outbox_error *err)
+{
+    outbox_row row;
+    int n = 0, step;
+
+    while ((step = sqlite3_step(stmt)) == SQLITE_ROW) {
+        ob_sqlite_row(stmt, &row);
+        row.chain = chain;
+        row.lane = (uint32_t)(chain % st->lanes);
+        row.seq = sqlite3_column_int64(stmt, 10);
+        row.attempts = (uint32_t)sqlite3_column_int64(stmt, 11);
+        row.delay_ms = sqlite3_column_int64(stmt, 12);
+        if (sink(arg, &row) != 0)
+            return n;
+        n++;
+    }
+    return step == SQLITE_DONE ? n
+                               : ob_sqlite_error(st, "read parked", err);
+}
+
+int ob_sqlite_parked(outbox_store *s, int64_t sub, uint64_t chain, int limit,
+                     outbox_sink *sink, void *arg, outbox_error *err)
+{
+    ob_sqlite *st = (ob_sqlite *)s;
+    int rc;
+    sqlite3_stmt *stmt = ob_sqlite_stmt(st, SQ_PARKED, &rc, err);
+
+    if (stmt == NULL)
+        return rc;
+    sqlite3_bind_int64(stmt, 1, sub);
+    sqlite3_bind_int64(stmt, 2, (int64_t)(chain % st->lanes));
+    sqlite3_bind_int64(stmt, 3, (int64_t)chain);
+    sqlite3_bind_int(stmt, 4, limit);
+    rc = parked_rows(st, stmt, chain, sink, arg, err);
+    sqlite3_reset(stmt);
+    return rc;
+}
+
+int ob_sqlite_blocked(outbox_store *s, int64_t sub, uint32_t lane,
+                      outbox_sink *sink, void *arg, outbox_error *err)
+{
+    ob_sqlite *st = (ob_sqlite *)s;
+    outbox_row row = { .lane = lane };
+    int rc, step;
+    sqlite3_stmt *stmt = ob_sqlite_stmt(st, SQ_BLOCKED, &rc, err);
+
+    if (stmt == NULL)
+        return rc;
+    sqlite3_bind_int64(stmt, 1, sub);
+    sqlite3_bind_int64(stmt, 2, lane);
+    while ((step = sqlite3_step(stmt)) == SQLITE_ROW) {
+        row.chain = (uint64_t)sqlite3_column_int64(stmt, 0);
+        row.seq = sqlite3_column_int64(stmt, 1);
+        row.attempts = (uint32_t)sqlite3_column_int64(stmt, 2);
+        row.delay_ms = sqlite3_column_int64(stmt, 3);
+        if (sink(arg, &row) != 0) {
+            rc = outbox_error_set(err, OUTBOX_ENOMEM, "out of memory");
+            break;
+        }
+    }
+    if (rc == OUTBOX_OK && step != SQLITE_DONE)
+        rc = ob_sqlite_error(st, "read blocked chains", err);
+    sqlite3_reset(stmt);
+    return rc;
+}
