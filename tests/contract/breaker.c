@@ -3,7 +3,7 @@
  * breaker.c - a destination that is away: a pause, one probe at a time, and
  * nothing held against the events.
  */
-#include "sut.h"
+#include "contract.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -3,7 +3,7 @@
  * delivery.c - a relay delivers everything, in order, once when nothing goes
  * wrong; each subscription by itself.
  */
-#include "sut.h"
+#include "contract.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -2,7 +2,7 @@
  *
  * event.c - what is published is what is delivered, to the byte.
  */
-#include "sut.h"
+#include "contract.h"
 
 #include <ctype.h>
 #include <stdlib.h>

@@ -6,7 +6,7 @@
  *
  * Only the store in memory can be told to fail.
  */
-#include "sut.h"
+#include "contract.h"
 
 #include "memory/memory_store.h"
 

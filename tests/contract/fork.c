@@ -2,7 +2,7 @@
  *
  * fork.c - a handle belongs to the process that made it.
  */
-#include "sut.h"
+#include "contract.h"
 
 #include <sys/wait.h>
 #include <unistd.h>

@@ -2,7 +2,7 @@
  *
  * inbox.c - the duplicate check in the handler's own transaction.
  */
-#include "sut.h"
+#include "contract.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -3,7 +3,7 @@
  * lease.c - two relays of one subscription: they share, they take over, and
  * the one that slept too long writes nothing any more.
  */
-#include "sut.h"
+#include "contract.h"
 
 #include "memory/memory_store.h"
 

@@ -3,7 +3,7 @@
  * log.c - the log is trimmed behind its readers, keeps what is asked, and may
  * be emptied or restored behind a relay's back.
  */
-#include "sut.h"
+#include "contract.h"
 
 #include <string.h>
 

@@ -3,7 +3,7 @@
  * main.c - the contract suite: what the public headers promise, shown of
  * every store in the table.
  */
-#include "sut.h"
+#include "contract.h"
 
 int main(void)
 {

@@ -2,7 +2,7 @@
  *
  * progress.c - what a crash sends again: what was not saved, and no more.
  */
-#include "sut.h"
+#include "contract.h"
 
 #include "memory/memory_store.h"
 

@@ -2,7 +2,7 @@
  *
  * publish.c - events live and die with the caller's transaction.
  */
-#include "sut.h"
+#include "contract.h"
 
 #include <string.h>
 

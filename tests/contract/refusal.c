@@ -3,7 +3,7 @@
  * refusal.c - bad input: an error that names the field and the limit, nothing
  * written, and a transaction as usable as before.
  */
-#include "sut.h"
+#include "contract.h"
 
 #include <stdio.h>
 #include <stdlib.h>

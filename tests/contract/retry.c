@@ -2,7 +2,7 @@
  *
  * retry.c - events that fail while others pass: backoff, parking, the dead.
  */
-#include "sut.h"
+#include "contract.h"
 
 #include <stdio.h>
 #include <stdlib.h>

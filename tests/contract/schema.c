@@ -2,7 +2,7 @@
  *
  * schema.c - migrating, and tables that are missing or of another make.
  */
-#include "sut.h"
+#include "contract.h"
 
 #include <string.h>
 

@@ -3,7 +3,7 @@
  * settle.c - verdicts that come later, in any order, from any thread, twice,
  * or never.
  */
-#include "sut.h"
+#include "contract.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -3,8 +3,8 @@
  * sqlite.c - what only SQLite can do: silent rollbacks, read-only files,
  * private databases, paths that are no database, prefixes.
  */
-#include "sut.h"
-#include "sut_sqlite.h"
+#include "contract.h"
+#include "common/sut_sqlite.h"
 
 #include <outbox/sqlite.h>
 #include <signal.h>

@@ -6,7 +6,7 @@
  * for what must happen, and a poll_ms of ten minutes shows that it was the
  * wake-up which made it happen.
  */
-#include "sut.h"
+#include "contract.h"
 
 #include <string.h>
 #include <sys/wait.h>

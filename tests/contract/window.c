@@ -2,7 +2,7 @@
  *
  * window.c - what is in flight is bounded, by count and by bytes.
  */
-#include "sut.h"
+#include "contract.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -63,7 +63,7 @@ START_TEST(a_hole_does_not_stop_the_rest_at_once)
 }
 END_TEST
 
-static void publish_big(world *w, int n, size_t size)
+static void publish_big(world *w, outbox_t *ob, int n, size_t size)
 {
     char *payload = calloc(1, size);
     outbox_event ev = { .size = sizeof ev, .topic = "big",
@@ -72,7 +72,7 @@ static void publish_big(world *w, int n, size_t size)
 
     ck_ok(w->sut->begin(w->app));
     for (int i = 0; i < n; i++)
-        ck_ok(outbox_publish(w->ob, &ev, &err));
+        ck_ok(outbox_publish(ob, &ev, &err));
     ck_ok(w->sut->commit(w->app));
     free(payload);
 }
@@ -87,7 +87,7 @@ START_TEST(bounded_by_bytes)
     w.sink.rule = sink_pending;
     opt = relay_options(&w);
     opt.max_inflight_bytes = 2 << 20;
-    publish_big(&w, 20, 300000);
+    publish_big(&w, w.ob, 20, 300000);
     r = relay_open(&w, NULL, &opt, NULL);
     settle_down(r);
     size_t first = sink_count(&w.sink);
@@ -103,16 +103,22 @@ START_TEST(bounded_by_bytes)
 }
 END_TEST
 
+/* A publisher with a greater limit than the relay knows of. */
 START_TEST(an_event_larger_than_the_bound_passes_alone)
 {
+    outbox_options big = { .size = sizeof big, .max_payload_bytes = 4 << 20 };
     world w;
+    outbox_error err;
+    outbox_t *ob;
     outbox_relay_options opt;
     outbox_relay_t *r;
 
     world_open(&w, _i);
     opt = relay_options(&w);
-    opt.max_inflight_bytes = 4096;
-    publish_big(&w, 3, 300000);
+    opt.max_inflight_bytes = 1 << 20;
+    ck_ok(w.sut->outbox(&ob, w.app, &big, &err));
+    publish_big(&w, ob, 3, 3 << 20);
+    outbox_close(ob);
     r = relay_open(&w, NULL, &opt, NULL);
     settle_down(r);
     ck_assert_uint_eq(sink_count(&w.sink), 3);

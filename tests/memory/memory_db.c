@@ -61,6 +61,7 @@ bool mem_record_copy(mem_record *to, const outbox_row *row)
     if (p == NULL)
         return false;
     to->row = *row;
+    to->row.dedup_key = (outbox_bytes){ NULL, 0 };      /* kept elsewhere */
     to->block = p;
     p = put_bytes(p, &to->row.topic);
     p = put_bytes(p, &to->row.type);
@@ -96,9 +97,11 @@ mem_db *mem_db_new(void)
         return NULL;
     pthread_mutex_init(&db->lock, NULL);
     db->now_ms = 1700000000000;
+    db->first_seq = db->last_seq = INT64_C(1) << 32;
     pthread_mutex_lock(&lock);
     count++;
     db->number = outbox_hash(&count, sizeof count);
+    db->chance = count;
     pthread_mutex_unlock(&lock);
     return db;
 }
@@ -115,12 +118,16 @@ void mem_db_free(mem_db *db)
     if (db == NULL)
         return;
     free_records(&db->log);
+    free_records(&db->scheduled);
     free_records(&db->parked);
     free_records(&db->dead);
     for (size_t i = 0; i < db->subs.n; i++)
         free(MEM_AT(&db->subs, mem_sub, i)->name);
     for (size_t i = 0; i < db->marks.n; i++)
         mem_mark_free(MEM_AT(&db->marks, mem_mark, i));
+    for (size_t i = 0; i < db->dedups.n; i++)
+        free(MEM_AT(&db->dedups, mem_dedup, i)->key);
+    free(db->dedups.at);
     free(db->subs.at);
     free(db->marks.at);
     free(db->lane_rows.at);
@@ -194,7 +201,7 @@ void mem_conn_free(mem_conn *c)
 
 /* ---- transactions ------------------------------------------------------ */
 
-static size_t pending(const mem_db *db, enum mem_undo_kind kind)
+size_t mem_pending(const mem_db *db, enum mem_undo_kind kind)
 {
     size_t n = 0;
 
@@ -205,7 +212,7 @@ static size_t pending(const mem_db *db, enum mem_undo_kind kind)
 
 size_t mem_log_visible(const mem_db *db)
 {
-    return db->log.n - pending(db, MEM_UNDO_EVENT);
+    return db->log.n - mem_pending(db, MEM_UNDO_EVENT);
 }
 
 bool mem_mark_visible(const mem_db *db, const mem_mark *m)
@@ -254,6 +261,13 @@ static void undo_one(mem_db *db, const mem_undo *u)
     switch (u->kind) {
     case MEM_UNDO_EVENT:
         mem_record_free(MEM_AT(&db->log, mem_record, --db->log.n));
+        break;
+    case MEM_UNDO_SCHEDULED:
+        mem_record_free(
+            MEM_AT(&db->scheduled, mem_record, --db->scheduled.n));
+        break;
+    case MEM_UNDO_DEDUP:
+        free(MEM_AT(&db->dedups, mem_dedup, --db->dedups.n)->key);
         break;
     case MEM_UNDO_WORK:
         db->work--;
@@ -429,7 +443,7 @@ void mem_freeze_beats(mem_conn *c, int on)
 
 static int64_t visible_marks(const mem_db *db)
 {
-    int64_t n = (int64_t)pending(db, MEM_UNDO_PRUNE);
+    int64_t n = (int64_t)mem_pending(db, MEM_UNDO_PRUNE);
 
     for (size_t i = 0; i < db->marks.n; i++)
         n += mem_mark_visible(db, MEM_AT(&db->marks, mem_mark, i));
@@ -441,6 +455,11 @@ static int64_t count_rows(const mem_db *db, enum mem_table table)
     switch (table) {
     case MEM_LOG:
         return (int64_t)mem_log_visible(db);
+    case MEM_SCHEDULED_ROWS:
+        return (int64_t)(db->scheduled.n
+                         - mem_pending(db, MEM_UNDO_SCHEDULED));
+    case MEM_DEDUP_KEYS:
+        return (int64_t)(db->dedups.n - mem_pending(db, MEM_UNDO_DEDUP));
     case MEM_PARKED_ROWS:
         return (int64_t)db->parked.n;
     case MEM_DEAD_ROWS:
@@ -448,7 +467,7 @@ static int64_t count_rows(const mem_db *db, enum mem_table table)
     case MEM_MARKS:
         return visible_marks(db);
     case MEM_WORK:
-        return db->work - (int64_t)pending(db, MEM_UNDO_WORK);
+        return db->work - (int64_t)mem_pending(db, MEM_UNDO_WORK);
     case MEM_RELAYS:
         return (int64_t)db->relays.n;
     case MEM_SUBSCRIPTIONS:
@@ -472,6 +491,13 @@ void mem_set_now(mem_db *db, int64_t ms)
     pthread_mutex_unlock(&db->lock);
 }
 
+void mem_set_seed(mem_db *db, uint64_t seed)
+{
+    pthread_mutex_lock(&db->lock);
+    db->chance = seed;
+    pthread_mutex_unlock(&db->lock);
+}
+
 void mem_age(mem_db *db, int64_t ms)
 {
     pthread_mutex_lock(&db->lock);
@@ -479,6 +505,10 @@ void mem_age(mem_db *db, int64_t ms)
         MEM_AT(&db->log, mem_record, i)->row.published_ms -= ms;
     for (size_t i = 0; i < db->marks.n; i++)
         MEM_AT(&db->marks, mem_mark, i)->accepted_ms -= ms;
+    for (size_t i = 0; i < db->dedups.n; i++)
+        MEM_AT(&db->dedups, mem_dedup, i)->published_ms -= ms;
+    for (size_t i = 0; i < db->scheduled.n; i++)
+        MEM_AT(&db->scheduled, mem_record, i)->row.due_ms -= ms;
     pthread_mutex_unlock(&db->lock);
 }
 

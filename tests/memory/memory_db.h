@@ -24,13 +24,16 @@ typedef struct mem_record {             /* in the log, parked, or dead */
 } mem_record;
 
 typedef struct mem_sub {
-    int64_t sub, keep_ms;
+    int64_t sub, keep_ms, generation;
+    int     paused;
     char   *name;
 } mem_sub;
 
 typedef struct mem_lane {
     int64_t       sub, token;
     uint32_t      lane;
+    int32_t       crashes, starts;
+    int64_t       trying;               /* position on trial; 0: none */
     uint8_t       owner[16];
     outbox_cursor cursor;
 } mem_lane;
@@ -45,10 +48,16 @@ typedef struct mem_mark {               /* of the inbox */
     char   *consumer;
     void   *id;
     size_t  id_len;
+    int     is_uuid;
 } mem_mark;
 
-enum mem_undo_kind { MEM_UNDO_EVENT, MEM_UNDO_WORK, MEM_UNDO_MARK,
-                     MEM_UNDO_PRUNE };
+typedef struct mem_dedup {
+    char   *key;
+    int64_t published_ms;
+} mem_dedup;
+
+enum mem_undo_kind { MEM_UNDO_EVENT, MEM_UNDO_SCHEDULED, MEM_UNDO_DEDUP,
+                     MEM_UNDO_WORK, MEM_UNDO_MARK, MEM_UNDO_PRUNE };
 
 typedef struct mem_undo {
     enum mem_undo_kind kind;
@@ -67,10 +76,12 @@ struct mem_db {
     int       version;
     bool      changed_checksum;
     uint32_t  lanes;
-    int64_t   now_ms, last_position, last_seq, last_sub, last_mark;
+    int64_t   now_ms, last_position, last_sub, last_mark;
+    int64_t   first_seq, last_seq;      /* of parked rows */
     int64_t   work;                     /* business rows */
-    mem_array log, parked, dead;        /* mem_record */
-    mem_array subs, lane_rows, relays, marks;
+    uint64_t  chance;
+    mem_array log, scheduled, parked, dead;     /* mem_record */
+    mem_array subs, lane_rows, relays, marks, dedups;
     mem_array conns;                    /* mem_conn *: whom a commit wakes */
     mem_conn *writer;                   /* whose transaction has written */
     mem_array undo;                     /* mem_undo, of that transaction */
@@ -95,6 +106,7 @@ void mem_record_free(mem_record *r);
 
 /* Rows of the log, marks, work that everyone sees. */
 size_t  mem_log_visible(const mem_db *db);
+size_t  mem_pending(const mem_db *db, enum mem_undo_kind kind);
 bool    mem_mark_visible(const mem_db *db, const mem_mark *m);
 /* c becomes the writer, or EBUSY. */
 int     mem_take_write_lock(mem_conn *c, outbox_error *err);
@@ -123,9 +135,10 @@ int mem_nomem(outbox_error *err);
 int mem_op_migrate(outbox_store *st, uint32_t lanes, outbox_error *err);
 int mem_op_attach(outbox_store *st, outbox_subscription *sub,
                   outbox_error *err);
-int mem_op_beat(outbox_store *st, int64_t sub, const uint8_t me[16], int want,
-                outbox_lane *lanes, uint32_t n_lanes, outbox_beat *relays,
-                int max, outbox_error *err);
+int mem_op_beat(outbox_store *st, outbox_subscription *sub,
+                const uint8_t me[16], int want, outbox_lane *lanes,
+                uint32_t n_lanes, outbox_beat *relays, int max,
+                outbox_error *err);
 int mem_op_acquire(outbox_store *st, int64_t sub, const uint8_t me[16],
                    outbox_lane *lanes, uint32_t n, outbox_error *err);
 int mem_op_read(outbox_store *st, int64_t sub, outbox_lane *lanes, uint32_t n,
@@ -133,14 +146,36 @@ int mem_op_read(outbox_store *st, int64_t sub, outbox_lane *lanes, uint32_t n,
 int mem_op_save(outbox_store *st, int64_t sub, const uint8_t me[16],
                 outbox_lane *lanes, uint32_t n, const outbox_change *changes,
                 size_t n_changes, outbox_error *err);
+int mem_op_trial(outbox_store *st, int64_t sub, const uint8_t me[16],
+                 const outbox_lane *lane, int64_t position, outbox_error *err);
 int mem_op_parked(outbox_store *st, int64_t sub, uint64_t chain, int limit,
                   outbox_sink *sink, void *arg, outbox_error *err);
 int mem_op_blocked(outbox_store *st, int64_t sub, uint32_t lane,
                    outbox_sink *sink, void *arg, outbox_error *err);
 int mem_op_trim(outbox_store *st, int limit, outbox_error *err);
+int mem_op_promote(outbox_store *st, int limit, int64_t *next_ms,
+                   outbox_error *err);
 int mem_op_count(outbox_store *st, int64_t sub, outbox_counts *out,
                  outbox_error *err);
 int mem_op_leave(outbox_store *st, int64_t sub, const uint8_t me[16],
                  outbox_error *err);
+int mem_op_find(outbox_store *st, const char *name, int64_t *sub,
+                outbox_error *err);
+int mem_op_dead(outbox_store *st, int64_t sub, int limit, outbox_sink *sink,
+                void *arg, outbox_error *err);
+int mem_op_admin(outbox_store *st, int64_t sub, enum outbox_admin what,
+                 const outbox_admin_arg *arg, outbox_error *err);
+
+/* ---- shared by the relay's side and the people's ------------------------ */
+
+mem_sub *mem_find_sub(mem_db *db, const char *name);
+/* Index of the first committed row past position; positions ascend. */
+size_t   mem_first_past(const mem_db *db, int64_t position);
+/* The lowest cursor of a subscription, or of all of them if sub is 0.  One
+ * whose anchor is gone will go back to the oldest event: it holds all. */
+int64_t  mem_hindmost(const mem_db *db, int64_t sub);
+outbox_cursor mem_cursor_at(const mem_record *r);
+/* To the end of the log: its position is set. */
+int      mem_log_push(mem_db *db, const outbox_row *row);
 
 #endif

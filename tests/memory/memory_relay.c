@@ -26,7 +26,7 @@ int mem_op_migrate(outbox_store *st, uint32_t lanes, outbox_error *err)
     return mem_exit(st, MEM_MIGRATE, rc, err);
 }
 
-static mem_sub *find_sub(mem_db *db, const char *name)
+mem_sub *mem_find_sub(mem_db *db, const char *name)
 {
     for (size_t i = 0; i < db->subs.n; i++) {
         mem_sub *s = MEM_AT(&db->subs, mem_sub, i);
@@ -46,7 +46,7 @@ static mem_lane *find_lane(mem_db *db, int64_t sub, uint32_t lane)
     return NULL;
 }
 
-static outbox_cursor cursor_at(const mem_record *r)
+outbox_cursor mem_cursor_at(const mem_record *r)
 {
     outbox_cursor c = { .window = 0, .position = r->row.position };
 
@@ -59,7 +59,7 @@ static outbox_cursor newest(mem_db *db)
     size_t n = mem_log_visible(db);
 
     return n == 0 ? (outbox_cursor){ 0 }
-                  : cursor_at(MEM_AT(&db->log, mem_record, n - 1));
+                  : mem_cursor_at(MEM_AT(&db->log, mem_record, n - 1));
 }
 
 static mem_sub *make_sub(mem_db *db, const outbox_subscription *sub)
@@ -85,15 +85,23 @@ static mem_sub *make_sub(mem_db *db, const outbox_subscription *sub)
     return s;
 }
 
+static int gone(const char *name, outbox_error *err)
+{
+    return outbox_error_set(err, OUTBOX_ENOENT, "no subscription %.100s",
+                            name);
+}
+
 int mem_op_attach(outbox_store *st, outbox_subscription *sub,
-                      outbox_error *err)
+                  outbox_error *err)
 {
     mem_db *db = mem_db_of(st);
     int rc = mem_enter_ours(st, MEM_ATTACH, true, err);
 
     if (rc != OUTBOX_OK)
         return rc;
-    mem_sub *s = find_sub(db, sub->name);
+    mem_sub *s = mem_find_sub(db, sub->name);
+    if (s == NULL && !sub->create)
+        return mem_exit(st, MEM_ATTACH, gone(sub->name, err), err);
     if (s == NULL)
         s = make_sub(db, sub);
     if (s == NULL)
@@ -101,6 +109,8 @@ int mem_op_attach(outbox_store *st, outbox_subscription *sub,
     s->keep_ms = sub->keep_ms;
     sub->sub = s->sub;
     sub->lanes = db->lanes;
+    sub->paused = s->paused;
+    sub->generation = s->generation;
     return mem_exit(st, MEM_ATTACH, OUTBOX_OK, err);
 }
 
@@ -164,9 +174,20 @@ static mem_relay *count_beat(mem_db *db, int64_t sub, const uint8_t me[16],
     return r;
 }
 
-int mem_op_beat(outbox_store *st, int64_t sub, const uint8_t me[16], int want,
-                outbox_lane *lanes, uint32_t n_lanes, outbox_beat *relays,
-                int max, outbox_error *err)
+static mem_sub *sub_of(mem_db *db, int64_t sub)
+{
+    for (size_t i = 0; i < db->subs.n; i++) {
+        mem_sub *s = MEM_AT(&db->subs, mem_sub, i);
+        if (s->sub == sub)
+            return s;
+    }
+    return NULL;
+}
+
+int mem_op_beat(outbox_store *st, outbox_subscription *sub,
+                const uint8_t me[16], int want, outbox_lane *lanes,
+                uint32_t n_lanes, outbox_beat *relays, int max,
+                outbox_error *err)
 {
     mem_db *db = mem_db_of(st);
     bool frozen = mem_conn_of(st)->frozen;
@@ -174,19 +195,24 @@ int mem_op_beat(outbox_store *st, int64_t sub, const uint8_t me[16], int want,
 
     if (rc != OUTBOX_OK)
         return rc;
-    if (want >= 0 && count_beat(db, sub, me, (uint32_t)want, frozen) == NULL)
+    const mem_sub *s = sub_of(db, sub->sub);
+    if (s == NULL)
+        return mem_exit(st, MEM_BEAT, gone(sub->name, err), err);
+    if (want >= 0
+        && count_beat(db, s->sub, me, (uint32_t)want, frozen) == NULL)
         return mem_exit(st, MEM_BEAT, mem_nomem(err), err);
+    sub->paused = s->paused;
+    sub->generation = s->generation;
     for (uint32_t i = 0; i < n_lanes; i++) {
-        const mem_lane *l = find_lane(db, sub, i);
+        const mem_lane *l = find_lane(db, s->sub, i);
         if (l != NULL)
             show_lane(db, l, &lanes[i]);
     }
-    rc = list_relays(db, sub, relays, max);
+    rc = list_relays(db, s->sub, relays, max);
     return mem_exit(st, MEM_BEAT, rc, err);
 }
 
-/* Index of the first committed row past position; positions ascend. */
-static size_t first_past(const mem_db *db, int64_t position)
+size_t mem_first_past(const mem_db *db, int64_t position)
 {
     size_t low = 0, high = mem_log_visible(db);
 
@@ -202,7 +228,7 @@ static size_t first_past(const mem_db *db, int64_t position)
 
 static bool anchored(const mem_db *db, const outbox_cursor *c)
 {
-    size_t i = first_past(db, c->position);
+    size_t i = mem_first_past(db, c->position);
 
     if (c->position == 0)
         return true;
@@ -213,9 +239,35 @@ static bool anchored(const mem_db *db, const outbox_cursor *c)
         && memcmp(row->id, c->id, sizeof c->id) == 0;
 }
 
+int64_t mem_hindmost(const mem_db *db, int64_t sub)
+{
+    int64_t least = INT64_MAX;
+
+    for (size_t i = 0; i < db->lane_rows.n; i++) {
+        const mem_lane *l = MEM_AT(&db->lane_rows, mem_lane, i);
+        if (sub != 0 && l->sub != sub)
+            continue;
+        int64_t at = anchored(db, &l->cursor) ? l->cursor.position : 0;
+        if (at < least)
+            least = at;
+    }
+    return least;
+}
+
+static bool is_free(const mem_lane *l)
+{
+    static const uint8_t nobody[16];
+
+    return memcmp(l->owner, nobody, sizeof nobody) == 0;
+}
+
 static void take_lane(mem_db *db, mem_lane *l, const uint8_t me[16],
                       outbox_lane *out)
 {
+    if (is_free(l))
+        l->crashes = 0;
+    else if (memcmp(l->owner, me, sizeof l->owner) != 0)
+        l->crashes++;
     memcpy(l->owner, me, sizeof l->owner);
     l->token++;
     if (!anchored(db, &l->cursor)) {
@@ -225,6 +277,8 @@ static void take_lane(mem_db *db, mem_lane *l, const uint8_t me[16],
     out->held = 1;
     out->token = l->token;
     out->cursor = l->cursor;
+    out->crashes = l->crashes;
+    out->on_trial = l->trying != 0;
     memcpy(out->owner, me, sizeof out->owner);
 }
 
@@ -257,7 +311,7 @@ static size_t first_after(const mem_db *db, const outbox_lane *lanes,
         if (lanes[k].cursor.position < least)
             least = lanes[k].cursor.position;
     }
-    return first_past(db, least);
+    return mem_first_past(db, least);
 }
 
 /* Rows of lanes that were not asked for, and rows before the cursor of their
@@ -275,7 +329,7 @@ static void advance(outbox_lane *lanes, uint32_t n, const mem_record *last)
 {
     for (uint32_t k = 0; k < n; k++) {
         if (lanes[k].cursor.position < last->row.position)
-            lanes[k].cursor = cursor_at(last);
+            lanes[k].cursor = mem_cursor_at(last);
     }
 }
 
@@ -441,6 +495,10 @@ static bool still_held(mem_db *db, int64_t sub, const uint8_t me[16],
 
 static void move_cursor(mem_lane *l, const outbox_lane *to)
 {
+    if (l->cursor.position != to->cursor.position || to->release)
+        l->crashes = 0;
+    if (to->on_trial)
+        l->trying = l->starts = 0;
     l->cursor = to->cursor;
     if (to->release)
         memset(l->owner, 0, sizeof l->owner);
@@ -465,6 +523,25 @@ int mem_op_save(outbox_store *st, int64_t sub, const uint8_t me[16],
     for (uint32_t k = 0; k < n && rc == OUTBOX_OK; k++)
         move_cursor(find_lane(db, sub, lanes[k].lane), &lanes[k]);
     return mem_exit(st, MEM_SAVE, rc, err);
+}
+
+int mem_op_trial(outbox_store *st, int64_t sub, const uint8_t me[16],
+                 const outbox_lane *lane, int64_t position, outbox_error *err)
+{
+    mem_db *db = mem_db_of(st);
+    int rc = mem_enter_ours(st, MEM_TRIAL, true, err);
+
+    if (rc != OUTBOX_OK)
+        return rc;
+    mem_lane *l = find_lane(db, sub, lane->lane);
+    if (l == NULL || l->token != lane->token
+        || memcmp(l->owner, me, sizeof l->owner) != 0) {
+        rc = outbox_error_set(err, OUTBOX_ESTALE, "a lease is lost");
+        return mem_exit(st, MEM_TRIAL, rc, err);
+    }
+    l->starts = l->trying == position ? l->starts + 1 : 1;
+    l->trying = position;
+    return mem_exit(st, MEM_TRIAL, l->starts, err);
 }
 
 /* ---- parked and dead --------------------------------------------------- */
@@ -546,86 +623,7 @@ int mem_op_blocked(outbox_store *st, int64_t sub, uint32_t lane,
     return mem_exit(st, MEM_BLOCKED, rc, err);
 }
 
-/* ---- trimming, counting, leaving --------------------------------------- */
-
-static int64_t longest_keep(const mem_db *db)
-{
-    int64_t keep = 0;
-
-    for (size_t i = 0; i < db->subs.n; i++) {
-        const mem_sub *s = MEM_AT(&db->subs, mem_sub, i);
-        if (s->keep_ms > keep)
-            keep = s->keep_ms;
-    }
-    return keep;
-}
-
-/* A cursor whose anchor is gone will go back to the oldest event: it holds
- * all of them. */
-static int64_t hindmost(const mem_db *db, int64_t sub)
-{
-    int64_t least = INT64_MAX;
-
-    for (size_t i = 0; i < db->lane_rows.n; i++) {
-        const mem_lane *l = MEM_AT(&db->lane_rows, mem_lane, i);
-        if (sub != 0 && l->sub != sub)
-            continue;
-        int64_t at = anchored(db, &l->cursor) ? l->cursor.position : 0;
-        if (at < least)
-            least = at;
-    }
-    return least;
-}
-
-int mem_op_trim(outbox_store *st, int limit, outbox_error *err)
-{
-    mem_db *db = mem_db_of(st);
-    int n = 0, rc = mem_enter_ours(st, MEM_TRIM, true, err);
-
-    if (rc != OUTBOX_OK)
-        return rc;
-    if (db->subs.n == 0)
-        return mem_exit(st, MEM_TRIM, 0, err);
-    int64_t least = hindmost(db, 0), keep = longest_keep(db);
-    while (n < limit && db->log.n > 1) {
-        mem_record *r = MEM_AT(&db->log, mem_record, 0);
-        if (r->row.position >= least
-            || db->now_ms - r->row.published_ms < keep)
-            break;
-        mem_record_free(r);
-        mem_remove(&db->log, sizeof *r, 0);
-        n++;
-    }
-    return mem_exit(st, MEM_TRIM, n, err);
-}
-
-static int64_t count_of(const mem_array *a, int64_t sub)
-{
-    int64_t n = 0;
-
-    for (size_t i = 0; i < a->n; i++)
-        n += MEM_AT(a, mem_record, i)->sub == sub;
-    return n;
-}
-
-int mem_op_count(outbox_store *st, int64_t sub, outbox_counts *out,
-                        outbox_error *err)
-{
-    mem_db *db = mem_db_of(st);
-    int rc = mem_enter_ours(st, MEM_COUNT, false, err);
-
-    if (rc != OUTBOX_OK)
-        return rc;
-    int64_t least = hindmost(db, sub);
-    size_t end = mem_log_visible(db);
-    *out = (outbox_counts){ .parked = count_of(&db->parked, sub),
-                            .dead = count_of(&db->dead, sub) };
-    size_t first = first_past(db, least);
-    out->behind = (int64_t)(end - first);
-    if (first < end)
-        out->oldest_ms = MEM_AT(&db->log, mem_record, first)->row.published_ms;
-    return mem_exit(st, MEM_COUNT, OUTBOX_OK, err);
-}
+/* ---- leaving --------------------------------------------------------------- */
 
 int mem_op_leave(outbox_store *st, int64_t sub, const uint8_t me[16],
                      outbox_error *err)

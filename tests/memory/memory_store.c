@@ -135,26 +135,76 @@ int mem_nomem(outbox_error *err)
 
 /* ---- publishing -------------------------------------------------------- */
 
-static int append_row(mem_db *db, outbox_row *row, outbox_error *err)
+int mem_log_push(mem_db *db, const outbox_row *row)
 {
     const outbox_bytes *k = &row->key;
-    mem_undo *u = mem_note(db, MEM_UNDO_EVENT);
-    mem_record *r = u != NULL ? mem_push(&db->log, sizeof *r) : NULL;
+    mem_record *r = mem_push(&db->log, sizeof *r);
 
     if (r == NULL || !mem_record_copy(r, row)) {
         db->log.n -= r != NULL;
-        db->undo.n -= u != NULL;
-        return mem_nomem(err);
+        return OUTBOX_ENOMEM;
     }
-    row->position = ++db->last_position;
-    row->published_ms = db->now_ms;
-    r->row.position = row->position;
-    r->row.published_ms = row->published_ms;
     r->row.window = 0;
+    r->row.position = ++db->last_position;
     r->row.chain = k->ptr != NULL ? outbox_hash(k->ptr, k->len)
                                   : outbox_hash(row->id, sizeof row->id);
     r->row.lane = (uint32_t)(r->row.chain % db->lanes);
     return OUTBOX_OK;
+}
+
+/* Rows that are due later have no position yet. */
+static int write_row(mem_db *db, outbox_row *row)
+{
+    bool later = row->due_ms > db->now_ms;
+    mem_undo *u = mem_note(db, later ? MEM_UNDO_SCHEDULED : MEM_UNDO_EVENT);
+    mem_record *r = NULL;
+
+    if (u == NULL)
+        return OUTBOX_ENOMEM;
+    row->position = 0;
+    row->published_ms = db->now_ms;
+    if (!later && mem_log_push(db, row) == OUTBOX_OK) {
+        row->position = db->last_position;
+        return OUTBOX_OK;
+    }
+    if (later)
+        r = mem_push(&db->scheduled, sizeof *r);
+    if (r != NULL && mem_record_copy(r, row))
+        return OUTBOX_OK;
+    db->scheduled.n -= r != NULL;
+    db->undo.n--;
+    return OUTBOX_ENOMEM;
+}
+
+/* 1: the key is new, and taken.  0: it was published before. */
+static int take_dedup_key(mem_db *db, const outbox_bytes *key)
+{
+    for (size_t i = 0; i < db->dedups.n; i++) {
+        if (strcmp(MEM_AT(&db->dedups, mem_dedup, i)->key, key->ptr) == 0)
+            return 0;
+    }
+    mem_undo *u = mem_note(db, MEM_UNDO_DEDUP);
+    mem_dedup *d = u != NULL ? mem_push(&db->dedups, sizeof *d) : NULL;
+    if (d != NULL && (d->key = strdup(key->ptr)) != NULL) {
+        d->published_ms = db->now_ms;
+        return 1;
+    }
+    db->dedups.n -= d != NULL;
+    db->undo.n -= u != NULL;
+    return OUTBOX_ENOMEM;
+}
+
+static int append_row(mem_db *db, outbox_row *row, outbox_error *err)
+{
+    int rc = 1;
+
+    if (row->dedup_key.ptr != NULL)
+        rc = take_dedup_key(db, &row->dedup_key);
+    if (rc == 0)
+        return OUTBOX_DUPLICATE;
+    if (rc > 0)
+        rc = write_row(db, row);
+    return rc == OUTBOX_OK ? rc : mem_nomem(err);
 }
 
 /* COMMIT may fail and leave the transaction open (EBUSY, EDB), or end it
@@ -184,26 +234,44 @@ static int mem_append(outbox_store *st, outbox_row *rows, size_t n, int commit,
     if (rc != OUTBOX_OK)
         return mem_exit(st, MEM_APPEND, rc, err);
     size_t before = c->db->undo.n;
-    for (size_t i = 0; i < n && rc == OUTBOX_OK; i++)
+    bool duplicate = false;
+    for (size_t i = 0; i < n && rc >= 0; i++) {
         rc = append_row(c->db, &rows[i], err);
-    if (rc == OUTBOX_OK && commit)
-        rc = commit_now(c, err);
-    if (rc != OUTBOX_OK && c->db->writer == c)
+        duplicate = duplicate || rc == OUTBOX_DUPLICATE;
+    }
+    if (rc >= 0)
+        rc = commit ? commit_now(c, err) : OUTBOX_OK;
+    if (rc < 0 && c->db->writer == c)
         mem_undo_to(c->db, before);
+    if (rc == OUTBOX_OK && duplicate)
+        rc = OUTBOX_DUPLICATE;
     return mem_exit(st, MEM_APPEND, rc, err);
+}
+
+static int mem_backlog(outbox_store *st, int64_t *events, outbox_error *err)
+{
+    mem_db *db = mem_db_of(st);
+    int rc = enter_theirs(st, MEM_BACKLOG, err);
+
+    if (rc != OUTBOX_OK)
+        return rc;
+    int64_t least = db->subs.n > 0 ? mem_hindmost(db, 0) : 0;
+    *events = (int64_t)(db->log.n - mem_first_past(db, least)
+                        + db->scheduled.n);
+    return mem_exit(st, MEM_BACKLOG, OUTBOX_OK, err);
 }
 
 /* ---- the inbox --------------------------------------------------------- */
 
 static bool same_mark(const mem_mark *m, const char *consumer,
-                      const outbox_bytes *id)
+                      const outbox_bytes *id, int is_uuid)
 {
-    return m->id_len == id->len && memcmp(m->id, id->ptr, id->len) == 0
+    return m->is_uuid == is_uuid && m->id_len == id->len && memcmp(m->id, id->ptr, id->len) == 0
         && strcmp(m->consumer, consumer) == 0;
 }
 
 static int mark_now(mem_db *db, const char *consumer, const outbox_bytes *id,
-                    outbox_error *err)
+                    int is_uuid, outbox_error *err)
 {
     mem_undo *u = mem_note(db, MEM_UNDO_MARK);
     mem_mark *m = u != NULL ? mem_push(&db->marks, sizeof *m) : NULL;
@@ -217,6 +285,7 @@ static int mark_now(mem_db *db, const char *consumer, const outbox_bytes *id,
     m->consumer = strdup(consumer);
     m->id = malloc(id->len + 1);
     m->id_len = id->len;
+    m->is_uuid = is_uuid;
     if (m->consumer == NULL || m->id == NULL) {
         mem_undo_to(db, db->undo.n - 1);
         return mem_nomem(err);
@@ -226,7 +295,7 @@ static int mark_now(mem_db *db, const char *consumer, const outbox_bytes *id,
 }
 
 static int mem_accept(outbox_store *st, const char *consumer,
-                      const outbox_bytes *id, outbox_error *err)
+                      const outbox_bytes *id, int is_uuid, outbox_error *err)
 {
     mem_conn *c = mem_conn_of(st);
     int rc = enter_theirs(st, MEM_ACCEPT, err);
@@ -237,10 +306,11 @@ static int mem_accept(outbox_store *st, const char *consumer,
     if (rc != OUTBOX_OK)
         return mem_exit(st, MEM_ACCEPT, rc, err);
     for (size_t i = 0; i < c->db->marks.n; i++) {
-        if (same_mark(MEM_AT(&c->db->marks, mem_mark, i), consumer, id))
+        if (same_mark(MEM_AT(&c->db->marks, mem_mark, i), consumer, id,
+                      is_uuid))
             return mem_exit(st, MEM_ACCEPT, 0, err);
     }
-    rc = mark_now(c->db, consumer, id, err);
+    rc = mark_now(c->db, consumer, id, is_uuid, err);
     return mem_exit(st, MEM_ACCEPT, rc, err);
 }
 
@@ -340,6 +410,23 @@ static int64_t mem_now_ms(outbox_store *st)
     return now;
 }
 
+/* splitmix64: what is drawn depends on nothing but the seed. */
+static int mem_entropy(outbox_store *st, void *out, size_t n)
+{
+    mem_db *db = mem_db_of(st);
+    unsigned char *to = out;
+
+    pthread_mutex_lock(&db->lock);
+    for (size_t i = 0; i < n; i++) {
+        uint64_t z = (db->chance += 0x9e3779b97f4a7c15u);
+        z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+        z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+        to[i] = (unsigned char)(z >> 56);
+    }
+    pthread_mutex_unlock(&db->lock);
+    return 0;
+}
+
 static void mem_close(outbox_store *st)
 {
     mem_store *s = (mem_store *)st;
@@ -355,6 +442,7 @@ static const outbox_store_ops mem_ops = {
     .name = "memory",
     .append = mem_append,
     .accept = mem_accept,
+    .backlog = mem_backlog,
     .commit = mem_commit_op,
     .prune = mem_prune,
     .migrate = mem_op_migrate,
@@ -363,13 +451,19 @@ static const outbox_store_ops mem_ops = {
     .acquire = mem_op_acquire,
     .read = mem_op_read,
     .save = mem_op_save,
+    .trial = mem_op_trial,
     .parked = mem_op_parked,
     .blocked = mem_op_blocked,
     .trim = mem_op_trim,
+    .promote = mem_op_promote,
     .count = mem_op_count,
     .leave = mem_op_leave,
+    .find = mem_op_find,
+    .dead = mem_op_dead,
+    .admin = mem_op_admin,
     .wait = mem_wait,
     .now_ms = mem_now_ms,
+    .entropy = mem_entropy,
     .close = mem_close,
 };
 

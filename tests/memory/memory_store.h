@@ -7,7 +7,8 @@
  * it.  As in SQLite there is one writer at a time; unlike there, who comes
  * second gets OUTBOX_EBUSY at once, so that a run depends on nothing but its
  * calls.  Everything is safe between threads; one connection belongs to one
- * thread at a time.  Time stands still until mem_set_now() moves it.
+ * thread at a time.  Time stands still until mem_set_now() moves it, and
+ * chance comes from a seed.
  */
 #ifndef TESTS_MEMORY_STORE_H
 #define TESTS_MEMORY_STORE_H
@@ -56,9 +57,10 @@ void   mem_read_only(mem_conn *c, int on);
 /* ---- faults ------------------------------------------------------------ */
 
 enum mem_op {
-    MEM_APPEND, MEM_ACCEPT, MEM_COMMIT, MEM_PRUNE, MEM_MIGRATE, MEM_ATTACH,
-    MEM_BEAT, MEM_ACQUIRE, MEM_READ, MEM_SAVE, MEM_PARKED, MEM_BLOCKED,
-    MEM_TRIM, MEM_COUNT, MEM_LEAVE, MEM_OPS
+    MEM_APPEND, MEM_ACCEPT, MEM_BACKLOG, MEM_COMMIT, MEM_PRUNE, MEM_MIGRATE,
+    MEM_ATTACH, MEM_BEAT, MEM_ACQUIRE, MEM_READ, MEM_SAVE, MEM_TRIAL,
+    MEM_PARKED, MEM_BLOCKED, MEM_TRIM, MEM_PROMOTE, MEM_COUNT, MEM_LEAVE,
+    MEM_FIND, MEM_DEAD, MEM_ADMIN, MEM_OPS
 };
 
 /* After skip more calls of op, the next times calls fail with code and change
@@ -78,12 +80,13 @@ void mem_freeze_beats(mem_conn *c, int on);
 /* ---- looking in, and tampering ----------------------------------------- */
 
 enum mem_table {
-    MEM_LOG, MEM_PARKED_ROWS, MEM_DEAD_ROWS, MEM_MARKS, MEM_WORK, MEM_RELAYS,
-    MEM_SUBSCRIPTIONS
+    MEM_LOG, MEM_SCHEDULED_ROWS, MEM_PARKED_ROWS, MEM_DEAD_ROWS, MEM_MARKS,
+    MEM_WORK, MEM_RELAYS, MEM_SUBSCRIPTIONS, MEM_DEDUP_KEYS
 };
 
 int64_t mem_count(mem_db *db, enum mem_table table);    /* committed rows */
 void    mem_set_now(mem_db *db, int64_t ms);            /* since 1970 */
+void    mem_set_seed(mem_db *db, uint64_t seed);        /* of ids and jitter */
 /* Make everything that carries a time ms older. */
 void    mem_age(mem_db *db, int64_t ms);
 /* Remove the log, and let positions begin anew: as a restore does. */

@@ -2,8 +2,8 @@
  *
  * sut_sqlite.h - small conveniences over sqlite3, for tests that need SQL.
  */
-#ifndef TESTS_CONTRACT_SUT_SQLITE_H
-#define TESTS_CONTRACT_SUT_SQLITE_H
+#ifndef TESTS_SUT_SQLITE_H
+#define TESTS_SUT_SQLITE_H
 
 #include <sqlite3.h>
 #include <stdint.h>

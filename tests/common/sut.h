@@ -4,12 +4,12 @@
  * every store in the table; what the public header leaves to the store (where
  * a database lives, how a transaction begins) is asked of the table.
  */
-#ifndef TESTS_CONTRACT_SUT_H
-#define TESTS_CONTRACT_SUT_H
+#ifndef TESTS_SUT_H
+#define TESTS_SUT_H
 
-#include "common/clock.h"
-#include "common/sink.h"
-#include "common/suite.h"
+#include "clock.h"
+#include "sink.h"
+#include "suite.h"
 
 /* The connection of a relay, by which a test can make it die. */
 typedef struct sut_link {
@@ -103,26 +103,6 @@ void run_for(world *w, outbox_relay_t *r, int64_t ms, int64_t slice);
 void drain_after_crash(world *w, sink *s, const outbox_relay_options *opt);
 
 outbox_stats stats_of(outbox_relay_t *r);
-
-/* ---- the parts of the suite -------------------------------------------------- */
-
-void add_publish_tests(Suite *s);
-void add_refusal_tests(Suite *s);
-void add_event_tests(Suite *s);
-void add_delivery_tests(Suite *s);
-void add_settle_tests(Suite *s);
-void add_window_tests(Suite *s);
-void add_progress_tests(Suite *s);
-void add_retry_tests(Suite *s);
-void add_breaker_tests(Suite *s);
-void add_lease_tests(Suite *s);
-void add_log_tests(Suite *s);
-void add_inbox_tests(Suite *s);
-void add_thread_tests(Suite *s);
-void add_fork_tests(Suite *s);
-void add_schema_tests(Suite *s);
-void add_fault_tests(Suite *s);
-void add_sqlite_tests(Suite *s);
 
 #define ck_ok(call) ck_assert_int_eq(call, OUTBOX_OK)
 

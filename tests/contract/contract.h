@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * contract.h - the parts of the contract suite.
+ */
+#ifndef TESTS_CONTRACT_H
+#define TESTS_CONTRACT_H
+
+#include "common/sut.h"
+
+void add_publish_tests(Suite *s);
+void add_refusal_tests(Suite *s);
+void add_event_tests(Suite *s);
+void add_delivery_tests(Suite *s);
+void add_settle_tests(Suite *s);
+void add_window_tests(Suite *s);
+void add_progress_tests(Suite *s);
+void add_retry_tests(Suite *s);
+void add_breaker_tests(Suite *s);
+void add_lease_tests(Suite *s);
+void add_log_tests(Suite *s);
+void add_inbox_tests(Suite *s);
+void add_thread_tests(Suite *s);
+void add_fork_tests(Suite *s);
+void add_schema_tests(Suite *s);
+void add_fault_tests(Suite *s);
+void add_sqlite_tests(Suite *s);
+
+#endif
