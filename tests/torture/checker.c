@@ -87,11 +87,8 @@ static const struct rule {
       "SELECT * FROM (SELECT key, version, id, lag(version) OVER"
       " (PARTITION BY key ORDER BY n) AS before FROM eff.effect"
       " WHERE key <> '-') WHERE before > version" },
-    { "damaged file",
-      "SELECT * FROM pragma_integrity_check('app')"
-      " WHERE integrity_check <> 'ok' UNION ALL"
-      " SELECT * FROM pragma_integrity_check('eff')"
-      " WHERE integrity_check <> 'ok'" },
+    { "damaged file", "PRAGMA app.integrity_check" },
+    { "damaged file", "PRAGMA eff.integrity_check" },
 };
 
 /* ---- reading ---- */
@@ -188,15 +185,25 @@ static void show(const struct rule *rule, sqlite3_stmt *st)
     fputc('\n', stderr);
 }
 
+/* All that an integrity check has to say of a sound file. */
+static bool says_ok(sqlite3_stmt *st)
+{
+    return sqlite3_column_count(st) == 1 &&
+           strcmp((const char *)sqlite3_column_text(st, 0), "ok") == 0;
+}
+
 static int64_t judge_rule(sqlite3 *db, const struct rule *rule, bool quietly)
 {
     sqlite3_stmt *st = db_prepare(db, rule->sql);
     int64_t n = 0;
     int rc;
 
-    while ((rc = sqlite3_step(st)) == SQLITE_ROW)
+    while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
+        if (says_ok(st))
+            continue;
         if (n++ < EXAMPLES && !quietly)
             show(rule, st);
+    }
     if (rc != SQLITE_DONE) {
         fprintf(stderr, "violation: %s: %s\n", rule->name, sqlite3_errmsg(db));
         n++;
@@ -258,10 +265,12 @@ bool check_apart(const char *dir, int flags, totals *out)
 {
     int pipes[2], status;
     ssize_t got;
-    pid_t pid;
+    pid_t pid = -1;
 
     fflush(NULL);
-    if (pipe(pipes) != 0 || (pid = fork()) < 0)
+    if (pipe(pipes) == 0)
+        pid = fork();
+    if (pid < 0)
         die("checker", "no process");
     if (pid == 0) {
         check(dir, flags, out);

@@ -22,6 +22,17 @@ static void on_term(int sig)
     told_to_stop = 1;
 }
 
+static void listen_to_term(void)
+{
+    struct sigaction act = { .sa_handler = on_term };
+    sigset_t term;
+
+    sigaction(SIGTERM, &act, NULL);
+    sigemptyset(&term);
+    sigaddset(&term, SIGTERM);
+    sigprocmask(SIG_UNBLOCK, &term, NULL);
+}
+
 /* ---- small roles ---- */
 
 static void migrate_file(const task *job, const char *name, const char *tables)
@@ -105,8 +116,6 @@ static int play_role(const char *role, const task *job)
 
 int main(int argc, char **argv)
 {
-    struct sigaction act = { .sa_handler = on_term };
-
     setvbuf(stdout, NULL, _IOLBF, 0);
     if (argc == 4 && strcmp(argv[1], "chaos") == 0)
         return chaos_main(atoi(argv[2]), strtoull(argv[3], NULL, 10));
@@ -120,7 +129,7 @@ int main(int argc, char **argv)
                      .seed = strtoull(argv[4], NULL, 10) };
 
         prctl(PR_SET_PDEATHSIG, SIGKILL);
-        sigaction(SIGTERM, &act, NULL);
+        listen_to_term();
         if (plan_parse(&job.plan, argv[5]))
             return play_role(argv[1], &job);
     }

@@ -53,6 +53,7 @@ static const struct knob {
     { "relays", offsetof(plan, relays), 1 },
     { "sinks", offsetof(plan, sinks), 0 },
     { "async", offsetof(plan, async), 0 },
+    { "ordered", offsetof(plan, ordered), 0 },
     { "step", offsetof(plan, step), 0 },
     { "drain", offsetof(plan, drain), 0 },
     { "count", offsetof(plan, count), 0 },
@@ -61,6 +62,7 @@ static const struct knob {
     { "undo", offsetof(plan, undo), 0 },
     { "retry", offsetof(plan, retry), 0 },
     { "reject", offsetof(plan, reject), 0 },
+    { "keep_ms", offsetof(plan, keep_ms), 0 },
     { "autockpt", offsetof(plan, autockpt), 0 },
     { "lease_ms", offsetof(plan, lease_ms), 120 },
     { "flush_ms", offsetof(plan, flush_ms), 20 },
@@ -93,12 +95,14 @@ void plan_random(plan *p, rng *r)
     p->relays = 1 + rng_below(r, 2);
     p->sinks = rng_below(r, 2);
     p->async = rng_below(r, 2);
+    p->ordered = rng_below(r, 3) == 0;
     p->step = rng_below(r, 2);
     p->keys = 1 + rng_below(r, rng_below(r, 2) ? 4 : 40);
     p->pace_us = 500 + rng_below(r, 3000);
     p->undo = 100 + rng_below(r, 300);
     p->retry = rng_below(r, 2) ? 0 : rng_below(r, 60);
     p->reject = rng_below(r, 3) ? 0 : 10;
+    p->keep_ms = rng_below(r, 3) ? 0 : rng_below(r, 500);
     /* See db_open(): SQLite's own default is safe with one writer that
      * checkpoints, so one publisher has it now and then. */
     p->autockpt = p->pubs == 1 && rng_below(r, 2);

@@ -97,17 +97,8 @@ static outcome next_version(publisher *p, draft *d)
 }
 
 /* own_id: ours; else the library will make one. */
-static outcome draft_make(publisher *p, bool own_id, draft **out)
+static void draft_fill(publisher *p, draft *d, bool own_id)
 {
-    draft *d = *out = &p->drafts[p->n];
-    outcome o;
-
-    memset(d, 0, offsetof(draft, payload));
-    choose_key(p, d->key);
-    o = next_version(p, d);
-    if (o != WANTS_COMMIT)
-        return o;
-    p->n++;
     if (own_id)
         rng_uuid(&p->rnd, d->id);
     snprintf(d->version_text, sizeof d->version_text, "%" PRId64, d->version);
@@ -124,7 +115,34 @@ static outcome draft_make(publisher *p, bool own_id, draft **out)
         .headers = &d->header,
         .n_headers = 1,
     };
+}
+
+static outcome draft_make(publisher *p, bool own_id, draft **out)
+{
+    draft *d = *out = &p->drafts[p->n];
+    outcome o;
+
+    memset(d, 0, offsetof(draft, payload));
+    choose_key(p, d->key);
+    o = next_version(p, d);
+    if (o != WANTS_COMMIT)
+        return o;
+    p->n++;
+    draft_fill(p, d, own_id);
     return WANTS_COMMIT;
+}
+
+/* Has no business row, and must never be seen. */
+static draft *draft_vain(publisher *p)
+{
+    draft *d = &p->drafts[p->n++];
+
+    memset(d, 0, offsetof(draft, payload));
+    choose_key(p, d->key);
+    d->version = 1;
+    d->gone = true;
+    draft_fill(p, d, true);
+    return d;
 }
 
 static outcome draft_row(publisher *p, const draft *d)
@@ -282,15 +300,10 @@ static outcome one_bad(publisher *p)
     int first = p->n, rc;
     outbox_error err;
 
-    for (int i = 0; i < 3 && o == WANTS_COMMIT; i++) {
-        draft *d;
-
-        o = draft_make(p, true, &d);
-        d->gone = true;
-        list[i] = &d->ev;
-    }
     if (o != WANTS_COMMIT)
         return o;
+    for (int i = 0; i < 3; i++)
+        list[i] = &draft_vain(p)->ev;
     p->drafts[first + 1 + rng_below(&p->rnd, 2)].ev.topic = NULL;
     rc = outbox_publish_many(p->ob, list, 3, &err);
     if (rc != OUTBOX_EINVAL)

@@ -8,6 +8,7 @@
  */
 #include <inttypes.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -16,12 +17,21 @@
 
 #include "torture.h"
 
-enum { OUTAGE_PERMILLE = 2, MUTE_PERMILLE = 2, MAX_ITEMS = 4096 };
+enum { OUTAGE_PERMILLE = 2, MUTE_PERMILLE = 2, MAX_ITEMS = 4096,
+       MAX_KEYS = 64 };
 
 typedef struct item {           /* sent, not settled */
     record rec;
     outbox_token token;
+    int batch;
 } item;
+
+/* What an ordered transport owes for a key: having failed this version, it
+ * fails the later ones that were sent before the relay could know. */
+typedef struct debt {
+    int64_t version;
+    int batch;
+} debt;
 
 struct sink {
     const task *job;
@@ -32,6 +42,8 @@ struct sink {
     pthread_mutex_t working;    /* around a delivery, and rnd */
     rng rnd, dice;              /* dice: of the thread */
     int outage;                 /* deliveries still to be answered RETRY */
+    atomic_int batch;           /* flushes so far */
+    debt debts[MAX_KEYS];
 
     outbox_relay_t *relay;
     pthread_t thread;
@@ -102,15 +114,25 @@ static bool not_now(sink *s, const record *rec)
     return rng_permille(&s->rnd, p->retry);
 }
 
-static outbox_verdict deliver(sink *s, record *rec)
+static debt *debt_of(sink *s, const record *rec)
+{
+    if (!s->job->plan.ordered || rec->key[0] != 'k')
+        return NULL;
+    return &s->debts[atoi(rec->key + 1) % MAX_KEYS];
+}
+
+static bool owed(sink *s, const item *it)
+{
+    const debt *d = debt_of(s, &it->rec);
+
+    return d != NULL && d->version > 0 && it->rec.version > d->version &&
+           it->batch <= d->batch;
+}
+
+static outbox_verdict hand_over(sink *s, record *rec)
 {
     outbox_verdict verdict = OUTBOX_ACK;
 
-    pthread_mutex_lock(&s->working);
-    if (not_now(s, rec)) {
-        pthread_mutex_unlock(&s->working);
-        return OUTBOX_RETRY;
-    }
     if (trait(rec) < s->job->plan.reject) {
         rec->kind = REFUSED;
         verdict = OUTBOX_REJECT;
@@ -122,6 +144,24 @@ static outbox_verdict deliver(sink *s, record *rec)
         verdict = OUTBOX_RETRY;
     if (verdict == OUTBOX_ACK && not_now(s, rec))
         verdict = OUTBOX_RETRY;         /* it has it; the answer is lost */
+    return verdict;
+}
+
+static outbox_verdict deliver(sink *s, item *it)
+{
+    outbox_verdict verdict = OUTBOX_RETRY;
+    debt *d;
+
+    pthread_mutex_lock(&s->working);
+    d = debt_of(s, &it->rec);
+    if (!owed(s, it)) {
+        if (!not_now(s, &it->rec))
+            verdict = hand_over(s, &it->rec);
+        if (d != NULL && verdict == OUTBOX_RETRY)
+            *d = (debt){ it->rec.version, s->batch };
+        else if (d != NULL && it->rec.version >= d->version)
+            d->version = 0;
+    }
     pthread_mutex_unlock(&s->working);
     return verdict;
 }
@@ -145,7 +185,7 @@ static void record_of(const sink *s, const outbox_event *ev, record *rec)
 
 /* ---- verdicts from a thread ---- */
 
-/* Any of them, now and then after a pause that lets more come. */
+/* Any of them, or the oldest where order is promised. */
 static void take(sink *s, item *out)
 {
     int i;
@@ -154,9 +194,11 @@ static void take(sink *s, item *out)
         pthread_cond_wait(&s->more, &s->lock);
     if (s->closing)
         return;
-    i = rng_below(&s->dice, s->n);
+    i = s->job->plan.ordered ? 0 : rng_below(&s->dice, s->n);
     *out = s->items[i];
-    s->items[i] = s->items[--s->n];
+    s->n--;
+    memmove(&s->items[i], &s->items[i + 1],
+            (size_t)(s->n - i) * sizeof *s->items);
 }
 
 static void *settle_all(void *arg)
@@ -173,10 +215,11 @@ static void *settle_all(void *arg)
         if (s->closing)
             break;
         pthread_mutex_unlock(&s->lock);
+        /* Now and then a pause that lets more come. */
         if (rng_below(&s->dice, 4) == 0)
             pause_us(rng_below(&s->dice, 1000));
         mute = !s->job->plan.drain && rng_permille(&s->dice, MUTE_PERMILLE);
-        verdict = deliver(s, &it.rec);
+        verdict = deliver(s, &it);
         if (!mute)
             outbox_settle(s->relay, it.token, verdict, "torture");
         pthread_mutex_lock(&s->lock);
@@ -217,12 +260,12 @@ static outbox_verdict sink_send(void *ctx, const outbox_event *ev,
                                 outbox_token token, outbox_error *why)
 {
     sink *s = ctx;
-    item it = { .token = token };
+    item it = { .token = token, .batch = s->batch };
     bool queued;
 
     record_of(s, ev, &it.rec);
     if (!s->threaded)
-        return deliver(s, &it.rec);
+        return deliver(s, &it);
     pthread_mutex_lock(&s->lock);
     queued = s->n < MAX_ITEMS;
     if (queued)
@@ -233,6 +276,13 @@ static outbox_verdict sink_send(void *ctx, const outbox_event *ev,
         return OUTBOX_PENDING;
     outbox_error_set(why, OUTBOX_EBUSY, "queue full");
     return OUTBOX_RETRY;
+}
+
+static void sink_flush(void *ctx)
+{
+    sink *s = ctx;
+
+    s->batch++;
 }
 
 /* ---- as a whole ---- */
@@ -274,6 +324,9 @@ void sink_transport(sink *s, outbox_transport *out)
                                .ctx = s,
                                .max_inflight_ms =
                                    s->job->plan.async ? 50 : 0,
+                               .flags = s->job->plan.ordered ? OUTBOX_ORDERED
+                                                             : 0,
+                               .flush = sink_flush,
                                .open = sink_open,
                                .send = sink_send,
                                .close = sink_close };

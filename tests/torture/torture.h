@@ -41,6 +41,7 @@ typedef struct plan {
     int embed;          /* the first of them has a relay thread inside */
     int relays, sinks;  /* with a consumer behind them, and without */
     int async;          /* verdicts from another thread, out of order */
+    int ordered;        /* a transport that promises OUTBOX_ORDERED */
     int step;           /* outbox_relay_step() instead of a thread */
     int drain;          /* a relay ends by itself when all is delivered */
     int count;          /* a publisher ends after so many transactions */
@@ -49,6 +50,7 @@ typedef struct plan {
     int undo;           /* permille of transactions that go wrong */
     int retry;          /* permille of deliveries answered with RETRY */
     int reject;         /* permille of events that the destination refuses */
+    int keep_ms;        /* of the log, for replay */
     int autockpt;       /* publishers checkpoint as SQLite does by default */
     int lease_ms, flush_ms, batch, inflight;
 } plan;
@@ -164,6 +166,7 @@ typedef enum fate {
 typedef struct child {
     pid_t pid;          /* 0: none */
     int run;
+    bool doomed;        /* may kill itself at any time */
 } child;
 
 /* kill_at, stop_at: "name:nth" or NULL. */
