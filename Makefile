@@ -65,7 +65,7 @@ mandir       = $(prefix)/share/man
 pkgconfigdir = $(libdir)/pkgconfig
 DESTDIR      =
 O            = .build
-PARTS        = outbox outbox-sqlite
+PARTS        = outbox outbox-sqlite outbox-cloudevents
 STORES       = sqlite
 
 ifeq ($(origin CC),default)
@@ -106,6 +106,14 @@ outbox-sqlite_DIRS    := sqlite
 outbox-sqlite_HEADERS := sqlite.h
 outbox-sqlite_NEEDS   := outbox
 outbox-sqlite_PKGS    := sqlite3
+
+outbox-cloudevents_ABOUT   := Outbox events as CloudEvents 1.0
+outbox-cloudevents_FILES   := transport/cloudevents.c \
+	transport/cloudevents_json.c transport/cloudevents_parse.c \
+	transport/cloudevents_rules.c
+outbox-cloudevents_HEADERS := cloudevents.h
+outbox-cloudevents_NEEDS   := outbox
+outbox-cloudevents_PKGS    := jansson
 
 # ---- flags --------------------------------------------------------------
 
