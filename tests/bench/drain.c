@@ -64,7 +64,7 @@ static sqlite3_stmt *select_rows(shop *s, const char *where)
     char sql[256];
 
     snprintf(sql, sizeof sql, "SELECT position, id, topic, type, key,"
-             " content_type, headers, payload, published_ms"
+             " content_type, headers, payload, published_ms, expires_ms"
              " FROM outbox_log %s", where);
     if (sqlite3_prepare_v2(s->db, sql, -1, &st, NULL) != SQLITE_OK)
         bench_die("%s: %s", sql, sqlite3_errmsg(s->db));
@@ -84,6 +84,7 @@ static int64_t look_at_row(sqlite3_stmt *st)
         sqlite3_column_bytes(st, i);
     }
     sqlite3_column_int64(st, 8);
+    sqlite3_column_int64(st, 9);
     return position;
 }
 
