@@ -126,6 +126,7 @@ int ob_relay_count(outbox_relay_t *r, outbox_error *err)
     if (rc != OUTBOX_OK)
         return rc;
     r->count_ms = r->now_ms + COUNT_MS;
+    r->want_trim = true;                /* history grows old by itself */
     pthread_mutex_lock(&r->lock);
     r->parked = (uint64_t)c.parked;
     ob_stats_count(&r->stats, &c, r->store->ops->now_ms(r->store));

@@ -603,6 +603,8 @@ void ob_window_retire(ob_window *w)
 {
     slot_release(w, &w->slots[w->tail & w->mask]);
     w->tail++;
+    if (w->tail == w->head)             /* the first slots are in the cache */
+        w->tail = w->head = w->shown = 0;
 }
 
 /* ---- slots ---------------------------------------------------------- */

@@ -128,18 +128,22 @@ static const char *const sqlite_statements[SQ_COUNT_STMTS] = {
         " SELECT chain, 0, attempts, -1 FROM main.\"outbox_dead\""
         " WHERE sub = ?1 AND lane = ?2 AND blocks = 1",
     [SQ_TRIM_ANY] =
-        "SELECT 1 FROM main.\"outbox_log\" WHERE position <"
-        " (SELECT min(position) FROM main.\"outbox_lane\") LIMIT 1",
-    /* A cursor whose anchor is gone belongs to another log: it says nothing
-     * about this one. */
+        "SELECT 1 FROM (SELECT position, published_ms"
+        " FROM main.\"outbox_log\" ORDER BY position LIMIT 1)"
+        " WHERE position < (SELECT min(position) FROM main.\"outbox_lane\")"
+        " AND published_ms <= ?1 - (SELECT max(keep_ms)"
+        " FROM main.\"outbox_subscription\")",
+    /* Only the first rows are looked at: with a long history a search for
+     * old ones among all would cost more than it frees.  A cursor whose
+     * anchor is gone belongs to another log: it says nothing about this. */
     [SQ_TRIM] =
         "DELETE FROM main.\"outbox_log\" WHERE position IN"
-        " (SELECT position FROM main.\"outbox_log\" WHERE position <"
-        " (SELECT min(position) FROM main.\"outbox_lane\") AND (?1 - "
-        " (SELECT max(keep_ms) FROM main.\"outbox_subscription\")"
-        " > published_ms OR (SELECT max(keep_ms)"
-        " FROM main.\"outbox_subscription\") = 0)"
-        " ORDER BY position LIMIT ?2) AND NOT EXISTS"
+        " (SELECT position FROM (SELECT position, published_ms"
+        " FROM main.\"outbox_log\" WHERE position <"
+        " (SELECT min(position) FROM main.\"outbox_lane\")"
+        " ORDER BY position LIMIT ?2) WHERE published_ms <= ?1 -"
+        " (SELECT max(keep_ms) FROM main.\"outbox_subscription\"))"
+        " AND NOT EXISTS"
         " (SELECT 1 FROM main.\"outbox_lane\" l WHERE l.position > 0 AND NOT"
         " EXISTS (SELECT 1 FROM main.\"outbox_log\" e WHERE"
         " e.position = l.position AND e.id = l.anchor))",

@@ -89,6 +89,7 @@ static int anything_to_trim(ob_sqlite *st, outbox_error *err)
 
     if (stmt == NULL)
         return rc;
+    sqlite3_bind_int64(stmt, 1, ob_sqlite_now_ms(&st->base));
     int step = sqlite3_step(stmt);
     if (step != SQLITE_ROW && step != SQLITE_DONE)
         rc = ob_sqlite_error(st, "trim", err);

@@ -77,7 +77,10 @@ void ob_sqlite_keep_wal_short(ob_sqlite *st)
 
     if (wal == NULL || now_us < st->wal_check_us)
         return;
+    bool first = st->wal_check_us == 0;
     st->wal_check_us = now_us + WAL_CHECK_US;
+    if (first)                          /* not at once: there is work to do */
+        return;
     if (wal->pMethods->xFileSize(wal, &bytes) == SQLITE_OK &&
         bytes > WAL_LONG_BYTES)
         sqlite3_wal_checkpoint_v2(st->db, "main", SQLITE_CHECKPOINT_TRUNCATE,
