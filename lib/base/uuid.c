@@ -87,15 +87,15 @@ bool ob_uuid_parse(const char *text, uint8_t out[16])
 void ob_uuid_format(const uint8_t id[16], char out[OB_UUID_TEXT])
 {
     static const char digits[] = "0123456789abcdef";
-    char *p = out;
+    static const uint8_t at[16] = { 0,  2,  4,  6,  9,  11, 14, 16,
+                                    19, 21, 24, 26, 28, 30, 32, 34 };
 
     for (int i = 0; i < 16; i++) {
-        if (i == 4 || i == 6 || i == 8 || i == 10)
-            *p++ = '-';
-        *p++ = digits[id[i] >> 4];
-        *p++ = digits[id[i] & 15];
+        out[at[i]] = digits[id[i] >> 4];
+        out[at[i] + 1] = digits[id[i] & 15];
     }
-    *p = '\0';
+    out[8] = out[13] = out[18] = out[23] = '-';
+    out[36] = '\0';
 }
 
 bool ob_uuid_is_zero(const uint8_t id[16])

@@ -29,27 +29,21 @@ static bool follows(const outbox_row *row, const outbox_cursor *c)
     return row->position > c->position;
 }
 
-static int read_sink(void *arg, const outbox_row *given)
+static int read_sink(void *arg, const outbox_row *row)
 {
     read_ctx *ctx = arg;
     outbox_relay_t *r = ctx->r;
-    outbox_row row = *given;
+    uint64_t chain = ob_row_chain(row);
+    uint32_t lane = (uint32_t)(chain % r->sub.lanes);
+    const ob_lane *l = &r->lanes[lane];
 
-    row.chain = ob_row_chain(given);
-    row.lane = (uint32_t)(row.chain % r->sub.lanes);
-    const ob_lane *l = &r->lanes[row.lane];
-    if (!l->mine || l->leaving || !follows(&row, &l->read) ||
-        !ob_filter_match(r->opt.topics, &given->topic))
+    if (!l->mine || l->leaving || !follows(row, &l->read) ||
+        !ob_filter_match(r->opt.topics, &row->topic))
         return 0;
-    row.seq = 0;
-    row.attempts = 0;
-    ob_slot *s = ob_window_add(&r->win, &row);
-    if (s == NULL) {
-        ctx->full = true;
-        return 1;
-    }
-    s->lease = l->lease;
-    return 0;
+    if (ob_window_add(&r->win, row, chain, lane, l->lease) != NULL)
+        return 0;
+    ctx->full = true;
+    return 1;
 }
 
 /* Called with the lock held. */
@@ -132,15 +126,13 @@ static int parked_sink(void *arg, const outbox_row *row)
 {
     read_ctx *ctx = arg;
     outbox_relay_t *r = ctx->r;
-    ob_slot *s = ob_window_add(&r->win, row);
+    uint32_t lane = (uint32_t)(row->chain % r->sub.lanes);
 
-    if (s == NULL) {
-        ctx->full = true;
-        return 1;
-    }
-    s->lane = (uint32_t)(row->chain % r->sub.lanes);
-    s->lease = r->lanes[s->lane].lease;
-    return 0;
+    if (ob_window_add(&r->win, row, row->chain, lane, r->lanes[lane].lease) !=
+        NULL)
+        return 0;
+    ctx->full = true;
+    return 1;
 }
 
 static int load_chain(outbox_relay_t *r, ob_blocked *b, outbox_error *err)

@@ -93,7 +93,7 @@ struct outbox_relay {
     int64_t   promote_ms;       /* the next scheduled event is due */
     int64_t   generation;       /* of the dead that is known here */
     uint64_t  parked;           /* rows of this subscription, about */
-    uint32_t  passes;           /* events that the destination took or refused */
+    uint32_t  passes;           /* events that the destination answered */
     int64_t   deadline_ms;      /* the earliest when_ms in the window */
     uint64_t  retired;          /* events settled in this turn */
     bool      want_trim, more;  /* more: the turn should be followed by one */

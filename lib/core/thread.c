@@ -32,8 +32,9 @@ static int own_names(outbox_relay_t *r)
     for (size_t i = 0; i < OB_COUNT(names); i++) {
         if (*names[i] == NULL)
             continue;
-        *names[i] = strcpy(p, *names[i]);
-        p += strlen(p) + 1;
+        size_t len = strlen(*names[i]) + 1;
+        *names[i] = memcpy(p, *names[i], len);
+        p += len;
     }
     return OUTBOX_OK;
 }

@@ -340,7 +340,8 @@ static bool slot_fill(ob_window *w, ob_slot *s, const outbox_row *row)
 
 /* NULL: no room, in slots or in bytes, or no memory.  An empty window always
  * has room for one event, however large. */
-ob_slot *ob_window_add(ob_window *w, const outbox_row *row)
+ob_slot *ob_window_add(ob_window *w, const outbox_row *row, uint64_t chain,
+                       uint32_t lane, uint32_t lease)
 {
     ob_slot *s = &w->slots[w->head & w->mask];
 
@@ -352,8 +353,9 @@ ob_slot *ob_window_add(ob_window *w, const outbox_row *row)
     s->cursor.window = row->window;
     s->cursor.position = row->position;
     memcpy(s->cursor.id, row->id, 16);
-    s->chain = row->chain;
-    s->lane = row->lane;
+    s->chain = chain;
+    s->lane = lane;
+    s->lease = lease;
     s->seq = row->seq;
     s->published_ms = row->published_ms;
     s->expires_ms = row->expires_ms;

@@ -78,7 +78,8 @@ void ob_window_clear(ob_window *w);     /* forget everything */
 
 /* Adding has two halves, so that reading the database needs no lock: add
  * fills slots that nobody sees; show links them, and drop takes them back. */
-ob_slot *ob_window_add(ob_window *w, const outbox_row *row);
+ob_slot *ob_window_add(ob_window *w, const outbox_row *row, uint64_t chain,
+                       uint32_t lane, uint32_t lease);
 ob_slot *ob_window_unshown(ob_window *w, uint64_t nth);
 /* parks: the chain is blocked, its events go to the parked rows. */
 void ob_window_show(ob_window *w, ob_slot *s, bool parks);

@@ -71,10 +71,10 @@ static uint64_t identity(const ob_sqlite *st)
 
     if (file == NULL || *file == '\0' || strlen(file) > 4096)
         return 0;
-    size_t n = strlen(file);
-    memcpy(name, file, n + 1);
-    strcpy(name + n + 1, st->prefix);
-    return outbox_hash(name, n + 1 + strlen(st->prefix));
+    size_t n = strlen(file) + 1, prefix = strlen(st->prefix);
+    memcpy(name, file, n);
+    memcpy(name + n, st->prefix, prefix);
+    return outbox_hash(name, n + prefix);
 }
 
 static void adopt(ob_sqlite *st)

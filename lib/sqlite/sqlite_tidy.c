@@ -66,7 +66,7 @@ int ob_sqlite_promote(outbox_store *s, int limit, int64_t *next_ms,
                       outbox_error *err)
 {
     ob_sqlite *st = (ob_sqlite *)s;
-    int64_t due_ms, now_ms = ob_sqlite_now_ms(s);
+    int64_t due_ms = -1, now_ms = ob_sqlite_now_ms(s);
     int moved = 0, rc = next_due(st, &due_ms, err);
 
     if (rc == OUTBOX_OK && due_ms >= 0 && due_ms <= now_ms) {
