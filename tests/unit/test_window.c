@@ -98,11 +98,10 @@ static void add_some(bench *b)
 
     for (uint32_t n = draw(b, 5); n > 0; n--) {
         row.position = b->last + 1;
-        row.chain = draw(b, CHAINS);
-        row.lane = (uint32_t)row.chain % 2;
+        uint32_t chain = draw(b, CHAINS);
         row.payload = (outbox_bytes){ payload, draw(b, 10) == 0 && !b->small
                                        ? sizeof payload : 10 };
-        if (ob_window_add(&b->w, &row) == NULL)
+        if (ob_window_add(&b->w, &row, chain, chain % 2, 1) == NULL)
             break;
         b->last++;
     }
@@ -282,7 +281,7 @@ END_TEST
 
 START_TEST(what_goes_in_comes_out)
 {
-    outbox_row in = { .position = 5, .published_ms = 7, .chain = 3,
+    outbox_row in = { .position = 5, .published_ms = 7,
                       .attempts = 2, .seq = 0,
                       .topic = { "topic", 5 }, .key = { "", 0 },
                       .headers = { "a: b\n", 5 },
@@ -291,7 +290,7 @@ START_TEST(what_goes_in_comes_out)
     bench b;
 
     bench_open(&b, 1, false);
-    ob_slot *s = ob_window_add(&b.w, &in);
+    ob_slot *s = ob_window_add(&b.w, &in, 3, 1, 1);
     ob_slot_why(&b.w, s, "because");
     ob_slot_row(s, &out);
     ck_assert_int_eq(out.position, 5);
