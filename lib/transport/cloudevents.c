@@ -117,7 +117,7 @@ static int ce_set_required(json_t *attrs, const outbox_event *ev,
         return ob_ce_invalid(err, "source is no URI reference (RFC 3986, 4.1)");
     if (type == NULL || *type == '\0')
         return ob_ce_invalid(err, "type and topic are empty, and a type is "
-                               "required");
+                                  "required");
     rc = ce_set(attrs, "specversion", "specversion", "1.0", err);
     if (rc == OUTBOX_OK)
         rc = ce_set(attrs, "id", "id", ev->id, err);
@@ -136,7 +136,7 @@ static int ce_set_time(json_t *attrs, int64_t ms, outbox_error *err)
         return OUTBOX_OK;
     if (!ob_ce_time_format(ms, time))
         return ob_ce_invalid(err, "published_ms is outside of the years 0 to "
-                               "9999");
+                                  "9999");
     return ce_set(attrs, "time", "published_ms", time, err);
 }
 
@@ -207,7 +207,7 @@ static int ce_event_read(outbox_event *out, const outbox_event *ev,
         return ob_ce_invalid(err, "event is NULL");
     if (ev->size < offsetof(outbox_event, position))
         return ob_ce_invalid(err, "event.size is %zu: set it to sizeof the "
-                               "struct", ev->size);
+                                  "struct", ev->size);
     for (size_t i = sizeof *out; i < ev->size; i++) {
         if (bytes[i] != 0)
             return ob_ce_invalid(err, "event.size is %zu and a field beyond "
@@ -365,8 +365,8 @@ static int ce_binary(json_t *attrs, const ob_ce_binding *to,
                                                       "datacontenttype")),
                     OB_CE_MEDIA_TYPE))
         return ob_ce_invalid(err, "content_type begins with " OB_CE_MEDIA_TYPE
-                               ": in binary mode it would be taken for the "
-                               "event itself");
+                                  ": in binary mode it would be taken for the "
+                                  "event itself");
     *headers = ob_ce_alloc(ce_headers_size(attrs));
     if (*headers == NULL)
         return ob_ce_nomem(err);

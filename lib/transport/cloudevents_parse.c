@@ -95,7 +95,9 @@ static int ce_keep(ce_parse *p, const char *name, const char *value,
     }
     if (strcmp(name, "dataschema") == 0 && !ob_ce_uri_ok(value, true))
         return ob_ce_invalid(err, "attribute dataschema is no absolute URI "
-                               "(RFC 3986, 4.3)");
+                                  "(RFC 3986, 4.3)");
+    if (len == 0)
+        return OUTBOX_OK;
     name = ce_header_name(name);
     for (size_t i = 0; i < p->n; i++) {
         if (strcmp(p->headers[i].name, name) == 0)
@@ -116,17 +118,17 @@ static int ce_check_slots(const ce_parse *p, outbox_error *err)
     }
     if (strcmp(s[CE_SPECVERSION], "1.0") != 0)
         return ob_ce_invalid(err, "specversion is \"%.20s\"; only 1.0 is known "
-                               "here", s[CE_SPECVERSION]);
+                                  "here", s[CE_SPECVERSION]);
     if (!ob_ce_uri_ok(s[CE_SOURCE], false))
         return ob_ce_invalid(err, "attribute source is no URI reference "
-                               "(RFC 3986, 4.1)");
+                                  "(RFC 3986, 4.1)");
     if (s[CE_TIME] != NULL
         && !ob_ce_time_parse(s[CE_TIME], &p->ev->published_ms))
         return ob_ce_invalid(err, "attribute time is not as in RFC 3339: "
-                               "\"%.40s\"", s[CE_TIME]);
+                                  "\"%.40s\"", s[CE_TIME]);
     if (s[CE_CONTENT_TYPE] != NULL && !ob_ce_media_type_ok(s[CE_CONTENT_TYPE]))
         return ob_ce_invalid(err, "attribute datacontenttype is no media type "
-                               "(RFC 2046)");
+                                  "(RFC 2046)");
     return OUTBOX_OK;
 }
 

@@ -1,155 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * test_cloudevents.c - the mapping to CloudEvents 1.0.2, rule by rule.
- *
- * Rules are quoted by the section of the specification that makes them: CE is
- * the core, JSON the event format, HTTP, AMQP the bindings.  jansson is the
- * referee: what it reads of our JSON, and whether a text is JSON at all.
+ * test_cloudevents.c - reading CloudEvents, rule by rule.
  */
-#include "common/suite.h"
+#include "cloudevents.h"
 
-#include <inttypes.h>
-#include <jansson.h>
-#include <outbox/cloudevents.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
-#define ID "018bcfe5-6800-7000-8000-0123456789ab"
-#define SOURCE "https://shop.example/orders"
-#define TRACE "00-0af7651916cd43dd8448eb211c80319c-b9c7c989f97918e1-01"
-
-/* ---- helpers ------------------------------------------------------------- */
-
-static const outbox_header paid_headers[] = {
-    { "traceparent", TRACE },
-    { "tracestate", "rojo=00f067aa0ba902b7,congo=t61rcWkgMzE" },
-    { "correlation-id", "c-1" },
-    { "causation-id", "e-0" },
-    { "X-Tenant.Name", "Euro \xe2\x82\xac \xf0\x9f\x98\x80" },
-};
-
-static outbox_event paid(void)
-{
-    static const char payload[] = "{ \"total\": 1.10 }";
-
-    return (outbox_event){
-        .size = sizeof(outbox_event),
-        .topic = "orders",
-        .type = "order.paid",
-        .key = "customer 7",
-        .id = ID,
-        .payload = payload,
-        .payload_len = sizeof payload - 1,
-        .headers = paid_headers,
-        .n_headers = COUNT(paid_headers),
-        .published_ms = 1700000000123,
-    };
-}
-
-/* Read a message that ends where its memory ends, so that a sanitizer sees
- * every byte too many. */
-static int parse(const outbox_header *headers, size_t n, const void *body,
-                 size_t len, outbox_event **ev, const char **source,
-                 outbox_error *err)
-{
-    char *copy = malloc(len > 0 ? len : 1);
-    int rc;
-
-    ck_assert_ptr_nonnull(copy);
-    memcpy(copy, body, len);
-    *ev = (outbox_event *)copy;
-    rc = outbox_cloudevents_parse(headers, n, copy, len, ev, source, err);
-    free(copy);
-    ck_assert((rc == OUTBOX_OK) == (*ev != NULL));
-    return rc;
-}
-
-static outbox_event *parse_ok(const outbox_header *headers, size_t n,
-                              const void *body, size_t len)
-{
-    outbox_event *ev;
-    outbox_error err = { .code = 0 };
-    int rc = parse(headers, n, body, len, &ev, NULL, &err);
-
-    ck_assert_msg(rc == OUTBOX_OK, "%.300s: %s", (const char *)body, err.text);
-    return ev;
-}
-
-static outbox_event *json_ok(const char *json)
-{
-    return parse_ok(NULL, 0, json, strlen(json));
-}
-
-/* The error says this, in one line of ASCII. */
-static void refused(int rc, const outbox_error *err, const char *says,
-                    const char *what)
-{
-    ck_assert_msg(rc == OUTBOX_EINVAL, "%s: %d", what, rc);
-    ck_assert_int_eq(err->code, OUTBOX_EINVAL);
-    ck_assert_msg(strstr(err->text, says) != NULL, "%s: \"%s\" without \"%s\"",
-                  what, err->text, says);
-    for (const char *c = err->text; *c != '\0'; c++)
-        ck_assert(*c >= ' ' && *c <= '~');
-}
-
-static void json_refused(const char *json, size_t len, const char *says)
-{
-    outbox_event *ev;
-    outbox_error err;
-    const char *source = json;
-    int rc = parse(NULL, 0, json, len, &ev, &source, &err);
-
-    refused(rc, &err, says, json);
-    ck_assert_ptr_null(source);
-}
-
-static const char *header_of(const outbox_header *h, size_t n,
-                             const char *name)
-{
-    for (size_t i = 0; i < n; i++) {
-        if (strcmp(h[i].name, name) == 0)
-            return h[i].value;
-    }
-    return NULL;
-}
-
-static const char *header_in(const outbox_event *ev, const char *name)
-{
-    return header_of(ev->headers, ev->n_headers, name);
-}
-
-/* What jansson reads of the event in structured mode; *json too if asked. */
-static json_t *structured(const outbox_event *ev, char **json)
-{
-    json_t *object;
-    char *text;
-    size_t len;
-    outbox_error err = { .code = 0 };
-    int rc = outbox_cloudevents_structured(ev, SOURCE, &text, &len, &err);
-
-    ck_assert_msg(rc == OUTBOX_OK, "%s", err.text);
-    ck_assert_uint_eq(strlen(text), len);
-    object = json_loadb(text, len, JSON_REJECT_DUPLICATES, NULL);
-    ck_assert_msg(object != NULL || json != NULL, "%.300s", text);
-    if (json != NULL)
-        *json = text;
-    else
-        outbox_cloudevents_free(text);
-    return object;
-}
-
-static const char *member(json_t *object, const char *name)
-{
-    return json_string_value(json_object_get(object, name));
-}
-
-/* ---- rules of structured events ------------------------------------------ */
-
-/* A whole event; what follows comes last, and so may be wrong. */
-#define BARE "\"specversion\":\"1.0\",\"id\":\"A\",\"source\":\"/s\""
-#define WITH(more) "{" BARE ",\"type\":\"t\"," more "}"
+/* ---- rules of structured events ----------------------------------------- */
 
 static const struct rule {
     const char *section, *good, *bad, *says;
@@ -305,7 +160,8 @@ START_TEST(specification_examples)
           "application/xml", "<much wow=\"xml\"/>" },
         { "\"datacontenttype\" : \"application/json\","
           " \"data\" : { \"appinfoA\" : \"abc\", \"appinfoB\" : 123 } }",
-          "application/json", "{ \"appinfoA\" : \"abc\", \"appinfoB\" : 123 }" },
+          "application/json",
+          "{ \"appinfoA\" : \"abc\", \"appinfoB\" : 123 }" },
         { "\"data\" : \"I'm just a string\" }", "application/json",
           "\"I'm just a string\"" },
         { "\"data\" : null }", "application/json", "null" },
@@ -334,7 +190,7 @@ START_TEST(specification_examples)
 }
 END_TEST
 
-/* ---- values of each type --------------------------------------------------- */
+/* ---- values of each type ------------------------------------------------ */
 
 /* CE types: Timestamp, with what it is worth; INT64_MIN: it is none. */
 static const struct {
@@ -392,24 +248,6 @@ START_TEST(timestamps)
     outbox_event *ev = json_ok(json);
     ck_assert_int_eq(ev->published_ms, times[_i].ms);
     outbox_cloudevents_free(ev);
-}
-END_TEST
-
-/* Both ways: each day and some from year 0 to 9999. */
-START_TEST(timestamps_both_ways)
-{
-    outbox_event ev = paid();
-
-    for (int64_t ms = -62167219200000; ms <= 253402300799999;
-         ms += INT64_C(86400000) * 61 + 7777777) {
-        char *json;
-        ev.published_ms = ms;
-        json_decref(structured(&ev, &json));
-        outbox_event *back = json_ok(json);
-        ck_assert_int_eq(back->published_ms, ms);
-        outbox_cloudevents_free(back);
-        outbox_cloudevents_free(json);
-    }
 }
 END_TEST
 
@@ -572,9 +410,10 @@ START_TEST(utf8_of_the_body)
 }
 END_TEST
 
-/* ---- rules of binary mode -------------------------------------------------- */
+/* ---- rules of binary mode ----------------------------------------------- */
 
-/* HTTP 3.1.3.2, as a value of ce-a; NULL: refused, and that is why. */
+/* HTTP 3.1.3.2, as a value of ce-a: what it is (NULL: unset), or what is said
+ * when it is refused. */
 static const struct {
     const char *value, *is, *says;
 } values[] = {
@@ -583,7 +422,7 @@ static const struct {
     { "%e2%82%ac", "\xe2\x82\xac", NULL },
     { "%41%7e", "A~", NULL },
     { "%2541", "%41", NULL },
-    { "", "", NULL },
+    { "", NULL, NULL },
     { " \t a b \t ", "a b", NULL },
     { "\"a  b\"", "a  b", NULL },
     { "\"a\\\"b\\\\c\\d\"", "a\"b\\cd", NULL },
@@ -606,24 +445,21 @@ static const struct {
     { "\"a\\\"", NULL, "quote that is not closed" },
 };
 
-#define REQUIRED_HEADERS                                                       \
-    { "Content-Type", " text/plain " }, { "CE-Id", "A" },                      \
-    { "ce-source", "/s" }, { "Ce-SpecVersion", "1.0" }, { "ce-type", "t" }
-
 START_TEST(header_values)
 {
-    outbox_header h[] = { REQUIRED_HEADERS, { "ce-a", values[_i].value } };
+    outbox_header h[MESSAGE];
     outbox_event *ev;
     outbox_error err;
 
-    if (values[_i].is == NULL) {
+    message(h, "ce-a", values[_i].value);
+    if (values[_i].says != NULL) {
         int rc = parse(h, COUNT(h), "", 0, &ev, NULL, &err);
         refused(rc, &err, values[_i].says, values[_i].value);
         ck_assert_ptr_nonnull(strstr(err.text, "attribute a "));
         return;
     }
     ev = parse_ok(h, COUNT(h), "body", 4);
-    ck_assert_str_eq(header_in(ev, "a"), values[_i].is);
+    ck_assert_pstr_eq(header_in(ev, "a"), values[_i].is);
     ck_assert_str_eq(ev->content_type, "text/plain");
     ck_assert_str_eq(ev->payload, "body");
     outbox_cloudevents_free(ev);
@@ -653,12 +489,13 @@ static const struct {
 
 START_TEST(rule_of_binary)
 {
-    outbox_header h[]
-        = { REQUIRED_HEADERS, { headers[_i].name, headers[_i].value } };
+    outbox_header h[MESSAGE];
     outbox_event *ev;
     outbox_error err = { .code = 0 };
-    int rc = parse(h, COUNT(h), "", 0, &ev, NULL, &err);
+    int rc;
 
+    message(h, headers[_i].name, headers[_i].value);
+    rc = parse(h, COUNT(h), "", 0, &ev, NULL, &err);
     if (headers[_i].says != NULL) {
         refused(rc, &err, headers[_i].says, headers[_i].section);
         return;
@@ -673,16 +510,14 @@ START_TEST(required_headers)
 {
     static const char *const names[] = { "id", "source", "specversion",
                                          "type" };
-    const outbox_header all[] = { REQUIRED_HEADERS };
 
     for (size_t i = 0; i < COUNT(names); i++) {
-        outbox_header h[COUNT(all)];
+        outbox_header h[MESSAGE];
         outbox_event *ev;
         outbox_error err;
         char says[64];
-        memcpy(h, all, sizeof h);
-        h[i + 1] = all[0];
-        h[i + 1].name = "Other";
+        message(h, "other", "");
+        h[i + 1].name = "other";
         snprintf(says, sizeof says, "%s is missing", names[i]);
         refused(parse(h, COUNT(h), "", 0, &ev, NULL, &err), &err, says, says);
     }
@@ -749,742 +584,10 @@ START_TEST(mode_of_a_message)
 }
 END_TEST
 
-/* ---- what is written ---------------------------------------------------------- */
-
-START_TEST(structured_to_the_letter)
+int main(void)
 {
-    outbox_event ev = paid();
-    char *json;
-
-    json_decref(structured(&ev, &json));
-    ck_assert_str_eq(json,
-        "{\"datacontenttype\":\"application/json\",\"specversion\":\"1.0\","
-        "\"id\":\"" ID "\",\"source\":\"" SOURCE "\",\"type\":\"order.paid\","
-        "\"time\":\"2023-11-14T22:13:20.123Z\","
-        "\"partitionkey\":\"customer 7\",\"traceparent\":\"" TRACE "\","
-        "\"tracestate\":\"rojo=00f067aa0ba902b7,congo=t61rcWkgMzE\","
-        "\"correlationid\":\"c-1\",\"causationid\":\"e-0\","
-        "\"xtenantname\":\"Euro \xe2\x82\xac \xf0\x9f\x98\x80\","
-        "\"subject\":\"customer 7\",\"data\":{ \"total\": 1.10 }}");
-    outbox_cloudevents_free(json);
-}
-END_TEST
-
-static outbox_header *binary(const outbox_event *ev, outbox_binding binding,
-                             size_t *n)
-{
-    outbox_header *h;
-    outbox_error err = { .code = 0 };
-    int rc = outbox_cloudevents_binary(ev, SOURCE, binding, &h, n, &err);
-
-    ck_assert_msg(rc == OUTBOX_OK, "%s", err.text);
-    return h;
-}
-
-static const struct {
-    const char *type, *prefix, *spaced, *euro;
-} bindings[] = {
-    [OUTBOX_BINDING_HTTP] = { "content-type", "ce-", "customer%207",
-                              "Euro%20%E2%82%AC%20%F0%9F%98%80" },
-    [OUTBOX_BINDING_NATS] = { "ce-datacontenttype", "ce-", "customer%207",
-                              "Euro%20%E2%82%AC%20%F0%9F%98%80" },
-    [OUTBOX_BINDING_KAFKA] = { "content-type", "ce_", "customer 7",
-                               "Euro \xe2\x82\xac \xf0\x9f\x98\x80" },
-    [OUTBOX_BINDING_AMQP] = { "content-type", "cloudEvents:", "customer 7",
-                              "Euro \xe2\x82\xac \xf0\x9f\x98\x80" },
-};
-
-START_TEST(binary_to_the_letter)
-{
-    const char *expected[][2] = {
-        { "specversion", "1.0" }, { "id", ID }, { "source", SOURCE },
-        { "type", "order.paid" }, { "time", "2023-11-14T22:13:20.123Z" },
-        { "partitionkey", bindings[_i].spaced }, { "traceparent", TRACE },
-        { "tracestate", "rojo=00f067aa0ba902b7,congo=t61rcWkgMzE" },
-        { "correlationid", "c-1" }, { "causationid", "e-0" },
-        { "xtenantname", bindings[_i].euro },
-        { "subject", bindings[_i].spaced },
-    };
-    outbox_event ev = paid();
-    size_t n;
-    outbox_header *h = binary(&ev, (outbox_binding)_i, &n);
-
-    ck_assert_uint_eq(n, COUNT(expected) + 1);
-    ck_assert_str_eq(h[0].name, bindings[_i].type);
-    ck_assert_str_eq(h[0].value, "application/json");
-    for (size_t i = 0; i < COUNT(expected); i++) {
-        char name[64];
-        snprintf(name, sizeof name, "%s%s", bindings[_i].prefix,
-                 expected[i][0]);
-        ck_assert_str_eq(h[i + 1].name, name);
-        ck_assert_str_eq(h[i + 1].value, expected[i][1]);
-    }
-    outbox_cloudevents_free(h);
-}
-END_TEST
-
-/* HTTP 3.1.3.2: what must be percent-encoded, byte by byte. */
-START_TEST(percent_encoding)
-{
-    for (unsigned c = 0x20; c < 0x7f; c++) {
-        char key[] = { 'a', (char)c, 'b', '\0' }, is[8];
-        outbox_event ev = paid();
-        ev.key = key;
-        bool encode = c == ' ' || c == '"' || c == '%';
-        snprintf(is, sizeof is, encode ? "a%%%02Xb" : "a%cb", c);
-        size_t n;
-        outbox_header *h = binary(&ev, OUTBOX_BINDING_HTTP, &n);
-        ck_assert_str_eq(header_of(h, n, "ce-subject"), is);
-        outbox_cloudevents_free(h);
-    }
-}
-END_TEST
-
-/* HTTP 3.1.1: Content-Type is not encoded; NATS has an attribute like any
- * other. */
-START_TEST(content_type_as_it_is)
-{
-    outbox_event ev = paid();
-    size_t n;
-
-    ev.content_type = "text/plain; charset=\"utf-8\"";
-    outbox_header *h = binary(&ev, OUTBOX_BINDING_HTTP, &n);
-    ck_assert_str_eq(h[0].value, ev.content_type);
-    outbox_cloudevents_free(h);
-    h = binary(&ev, OUTBOX_BINDING_NATS, &n);
-    ck_assert_str_eq(h[0].value, "text/plain;%20charset=%22utf-8%22");
-    outbox_cloudevents_free(h);
-}
-END_TEST
-
-START_TEST(least_event)
-{
-    outbox_event ev = { .size = sizeof ev, .topic = "orders", .id = ID,
-                        .key = "", .type = "", .content_type = "" };
-    char *json;
-
-    json_decref(structured(&ev, &json));
-    ck_assert_str_eq(json, "{\"datacontenttype\":\"application/json\","
-                           "\"specversion\":\"1.0\",\"id\":\"" ID "\","
-                           "\"source\":\"" SOURCE "\",\"type\":\"orders\"}");
-    outbox_cloudevents_free(json);
-}
-END_TEST
-
-/* Headers that have no attribute, or whose attribute is taken. */
-START_TEST(headers_left_out)
-{
-    static char longest[257], shorter[256];
-    const outbox_header h[] = {
-        { "Id", "x" }, { "s-o-u-r-c-e", "x" }, { "specversion", "9" },
-        { "type", "x" }, { "time", "x" }, { "data", "x" },
-        { "content-type", "text/html" }, { "DataContentType", "x" },
-        { "partitionkey", "x" }, { "a", "first" }, { "A", "second" },
-        { "b/c", "x" }, { "\xc3\xa4", "x" }, { "-", "x" }, { "empty", "" },
-        { longest, "x" }, { shorter, "y" }, { "subject", "mine" },
-        { "dataschema", "urn:x" }, { "data_base64", "z" },
-    };
-    outbox_event ev = paid();
-
-    memset(longest, 'l', sizeof longest - 1);
-    memset(shorter, 's', sizeof shorter - 1);
-    ev.headers = h;
-    ev.n_headers = COUNT(h);
-    json_t *object = structured(&ev, NULL);
-    ck_assert_uint_eq(json_object_size(object), 14);
-    ck_assert_str_eq(member(object, "id"), ID);
-    ck_assert_str_eq(member(object, "source"), SOURCE);
-    ck_assert_str_eq(member(object, "type"), "order.paid");
-    ck_assert_str_eq(member(object, "datacontenttype"), "application/json");
-    ck_assert_str_eq(member(object, "contenttype"), "text/html");
-    ck_assert_str_eq(member(object, "partitionkey"), "customer 7");
-    ck_assert_str_eq(member(object, "a"), "first");
-    ck_assert_str_eq(member(object, shorter), "y");
-    ck_assert_str_eq(member(object, "subject"), "mine");
-    ck_assert_str_eq(member(object, "dataschema"), "urn:x");
-    ck_assert_str_eq(member(object, "database64"), "z");
-    json_decref(object);
-}
-END_TEST
-
-/* ---- what is refused ------------------------------------------------------------ */
-
-typedef void spoiler(outbox_event *ev, const char **source);
-
-#define SPOIL(name, change)                                                    \
-    static void name(outbox_event *ev, const char **source)                    \
-    {                                                                          \
-        (void)source;                                                          \
-        change;                                                                \
-    }
-
-static const outbox_header no_name[] = { { NULL, "x" } };
-static const outbox_header tabbed[] = { { "a", "b" }, { "b", "c\td" } };
-static const outbox_header relative[] = { { "dataschema", "a" } };
-
-SPOIL(no_id, ev->id = NULL)
-SPOIL(empty_id, ev->id = "")
-SPOIL(bad_id, ev->id = "a\nb")
-SPOIL(no_source, *source = NULL; (void)ev)
-SPOIL(empty_source, *source = ""; (void)ev)
-SPOIL(bad_source, *source = "no uri"; (void)ev)
-SPOIL(no_type, ev->type = ev->topic = NULL)
-SPOIL(bad_type, ev->type = "\xff")
-SPOIL(bad_topic, ev->type = ""; ev->topic = "\x7f")
-SPOIL(bad_key, ev->key = "a\x01")
-SPOIL(noncharacter_key, ev->key = "\xf4\x8f\xbf\xbf")
-SPOIL(bad_content_type, ev->content_type = "json")
-SPOIL(late, ev->published_ms = 253402300800000)
-SPOIL(early, ev->published_ms = -62167219200001)
-SPOIL(never, ev->published_ms = INT64_MAX)
-SPOIL(null_headers, ev->headers = NULL)
-SPOIL(null_payload, ev->payload = NULL)
-SPOIL(null_name, ev->headers = no_name; ev->n_headers = 1)
-SPOIL(tab, ev->headers = tabbed; ev->n_headers = 2)
-SPOIL(bad_schema, ev->headers = relative; ev->n_headers = 1)
-SPOIL(no_size, ev->size = 0)
-
-static const struct {
-    spoiler    *spoil;
-    const char *says;
-} spoilers[] = {
-    { no_id, "id is empty" },
-    { empty_id, "id is empty" },
-    { bad_id, "id has a control character" },
-    { no_source, "source is empty" },
-    { empty_source, "source is empty" },
-    { bad_source, "source is no URI reference" },
-    { no_type, "type and topic are empty" },
-    { bad_type, "type is not UTF-8; the attribute type" },
-    { bad_topic, "topic has a control character; the attribute type" },
-    { bad_key, "key has a control character; the attribute partitionkey" },
-    { noncharacter_key, "key has a noncharacter" },
-    { bad_content_type, "content_type is no media type" },
-    { late, "published_ms is outside" },
-    { early, "published_ms is outside" },
-    { never, "published_ms is outside" },
-    { null_headers, "headers is NULL and n_headers is 5" },
-    { null_payload, "payload is NULL and payload_len is 17" },
-    { null_name, "headers[0] has no name or no value" },
-    { tab, "headers[1] has a control character; the attribute b" },
-    { bad_schema, "headers[0], dataschema, is no absolute URI" },
-    { no_size, "event.size is 0" },
-};
-
-START_TEST(refused_event)
-{
-    outbox_event ev = paid();
-    const char *source = SOURCE;
-    char *json = (char *)&ev;
-    outbox_header *h = (outbox_header *)&ev;
-    size_t n = 1;
-    outbox_error err;
-
-    spoilers[_i].spoil(&ev, &source);
-    int rc = outbox_cloudevents_structured(&ev, source, &json, &n, &err);
-    refused(rc, &err, spoilers[_i].says, "structured");
-    ck_assert(json == NULL && n == 0);
-    n = 1;
-    rc = outbox_cloudevents_binary(&ev, source, OUTBOX_BINDING_AMQP, &h, &n,
-                                   &err);
-    refused(rc, &err, spoilers[_i].says, "binary");
-    ck_assert(h == NULL && n == 0);
-    ck_assert_int_eq(outbox_cloudevents_structured(&ev, source, &json, &n,
-                                                   NULL), OUTBOX_EINVAL);
-}
-END_TEST
-
-START_TEST(refused_arguments)
-{
-    outbox_event ev = paid(), *back;
-    const outbox_header no_value[] = { { "ce-id", NULL } };
-    outbox_header *h;
-    char *json;
-    size_t n;
-    outbox_error err;
-
-    refused(outbox_cloudevents_structured(NULL, SOURCE, &json, &n, &err), &err,
-            "event is NULL", "event");
-    refused(outbox_cloudevents_structured(&ev, SOURCE, NULL, &n, &err), &err,
-            "json or len is NULL", "json");
-    refused(outbox_cloudevents_binary(&ev, SOURCE, 0, &h, NULL, &err), &err,
-            "headers or n is NULL", "n");
-    refused(outbox_cloudevents_binary(&ev, SOURCE, (outbox_binding)4, &h, &n,
-                                      &err), &err, "binding is 4", "binding");
-    refused(outbox_cloudevents_parse(NULL, 1, "", 0, &back, NULL, &err), &err,
-            "headers is NULL", "headers");
-    refused(outbox_cloudevents_parse(NULL, 0, NULL, 1, &back, NULL, &err),
-            &err, "body is NULL", "body");
-    refused(outbox_cloudevents_parse(NULL, 0, NULL, 0, &back, NULL, &err),
-            &err, "no JSON object", "nothing");
-    refused(outbox_cloudevents_parse(no_value, 1, "", 0, &back, NULL, &err),
-            &err, "headers[0] has no name or no value", "value");
-    refused(outbox_cloudevents_parse(NULL, 0, "{}", 2, NULL, NULL, &err), &err,
-            "ev is NULL", "ev");
-    outbox_cloudevents_free(NULL);
-}
-END_TEST
-
-/* A content type that would make binary mode look structured: HTTP 3. */
-START_TEST(refused_envelope)
-{
-    outbox_event ev = paid();
-    outbox_header *h;
-    size_t n;
-    outbox_error err;
-
-    ev.content_type = "Application/CloudEvents+json";
-    refused(outbox_cloudevents_binary(&ev, SOURCE, 0, &h, &n, &err), &err,
-            "content_type begins with application/cloudevents", "binary");
-    json_decref(structured(&ev, NULL));
-}
-END_TEST
-
-/* A caller of an older outbox.h, and one of a newer. */
-START_TEST(event_of_another_size)
-{
-    struct {
-        outbox_event ev;
-        char         more[16];
-    } newer = { paid(), { 0 } };
-    outbox_event old = paid();
-    char *json;
-    size_t n;
-    outbox_error err;
-
-    newer.ev.size = sizeof newer;
-    json_decref(structured(&newer.ev, NULL));
-    newer.more[15] = 1;
-    refused(outbox_cloudevents_structured(&newer.ev, SOURCE, &json, &n, &err),
-            &err, "is older than the program", "newer");
-    old.size = offsetof(outbox_event, position);
-    json_t *object = structured(&old, NULL);
-    ck_assert_ptr_null(member(object, "time"));
-    json_decref(object);
-}
-END_TEST
-
-/* ---- data --------------------------------------------------------------------- */
-
-/* JSON 3.1.1.  Embedded as it was written, or as bytes. */
-static const struct {
-    const char *content_type, *payload;
-    bool        embedded;
-} payloads[] = {
-    { NULL, "{\"a\":[1,true,null,\"x\"]}", true },
-    { "application/json", " [ 1 ,\n 2 ] ", true },
-    { "application/vnd.x+json; v=1", "\"text\"", true },
-    { "text/json", "null", true },
-    { NULL, "[0.1,1.10,1E2,-0,-0.0e+00]", true },
-    { NULL, "18446744073709551616123456789.123456789012345678901", true },
-    { NULL, "1e400", true },
-    { NULL, "{\"a\":1,\"a\":2,\"\\u0000\":\"\\ud83d\\ude00\"}", true },
-    { NULL, "hello", false },
-    { NULL, "{\"a\":1", false },
-    { NULL, "1}", false },
-    { NULL, "1,\"id\":\"forged\"", false },
-    { NULL, "01", false },
-    { NULL, " ", false },
-    { NULL, "\"\\ud83d\"", false },
-    { NULL, "\"\xff\"", false },
-    { NULL, "\xef\xbb\xbf{}", false },
-    { "text/plain", "5", false },
-    { "application/octet-stream", "{}", false },
-};
-
-START_TEST(payload_in_json)
-{
-    outbox_event ev = paid();
-    const char *payload = payloads[_i].payload;
-    char *json, expected[256];
-
-    ev.content_type = payloads[_i].content_type;
-    ev.payload = payload;
-    ev.payload_len = strlen(payload);
-    json_t *object = structured(&ev, &json);
-    snprintf(expected, sizeof expected, ",\"data\":%s}", payload);
-    if (payloads[_i].embedded) {
-        size_t tail = strlen(json) - strlen(expected);
-        ck_assert_str_eq(json + tail, expected);
-    } else {
-        ck_assert_ptr_null(json_object_get(object, "data"));
-        ck_assert_ptr_nonnull(member(object, "data_base64"));
-        ck_assert_str_eq(member(object, "id"), ID);
-    }
-    outbox_event *back = json_ok(json);
-    ck_assert_uint_eq(back->payload_len, strlen(payload)
-                      - (payload[0] == ' ' && payload[1] != '\0' ? 2 : 0));
-    ck_assert_ptr_nonnull(strstr(payload, back->payload));
-    outbox_cloudevents_free(back);
-    outbox_cloudevents_free(json);
-    json_decref(object);
-}
-END_TEST
-
-/* All bytes, in all lengths modulo 3; a bit pattern is what it was. */
-START_TEST(binary_payloads)
-{
-    unsigned char bytes[256];
-    outbox_event ev = paid();
-
-    for (size_t i = 0; i < sizeof bytes; i++)
-        bytes[i] = (unsigned char)(255 - i);
-    ev.content_type = "application/octet-stream";
-    for (ev.payload_len = 0; ev.payload_len <= sizeof bytes;
-         ev.payload_len++) {
-        char *json;
-        ev.payload = bytes + sizeof bytes - ev.payload_len;
-        json_decref(structured(&ev, &json));
-        outbox_event *back = json_ok(json);
-        ck_assert_uint_eq(back->payload_len, ev.payload_len);
-        ck_assert_mem_eq(back->payload, ev.payload, ev.payload_len);
-        ck_assert((strstr(json, "data_base64") != NULL) == (back->payload_len
-                                                            > 0));
-        outbox_cloudevents_free(back);
-        outbox_cloudevents_free(json);
-    }
-}
-END_TEST
-
-static void huge(char *payload, size_t len, const char *name)
-{
-    outbox_event ev = paid();
-    char *json;
-    size_t n;
-
-    ev.payload = payload;
-    ev.payload_len = len;
-    ck_assert_int_eq(outbox_cloudevents_structured(&ev, SOURCE, &json, &n,
-                                                   NULL), OUTBOX_OK);
-    ck_assert_ptr_nonnull(strstr(json, name));
-    outbox_event *back = parse_ok(NULL, 0, json, n);
-    ck_assert_uint_eq(back->payload_len, len);
-    ck_assert_mem_eq(back->payload, payload, len);
-    outbox_cloudevents_free(back);
-    outbox_cloudevents_free(json);
-}
-
-START_TEST(huge_payloads)
-{
-    const size_t len = (size_t)16 << 20;
-    char *payload = malloc(len);
-
-    ck_assert_ptr_nonnull(payload);
-    memset(payload, 'x', len);
-    huge(payload, len, "\"data_base64\":\"eHh4");
-    payload[0] = payload[len - 1] = '"';
-    huge(payload, len, "\"data\":\"xxx");
-    memset(payload, '[', len);
-    huge(payload, len, "\"data_base64\":\"W1tb");
-    free(payload);
-}
-END_TEST
-
-/* 1024 levels are JSON, one more is not; on both sides the same. */
-START_TEST(depth)
-{
-    for (size_t n = 1023; n <= 1025; n++) {
-        char payload[2 * 1025], json[sizeof payload + 100];
-        memset(payload, '[', n);
-        memset(payload + n, ']', n);
-        huge(payload, 2 * n, n > 1024 ? "data_base64" : "\"data\":[[[");
-        int len = snprintf(json, sizeof json, WITH("\"data\":%.*s"),
-                           (int)(2 * n), payload);
-        if (n > 1024)
-            json_refused(json, (size_t)len, "no JSON object");
-    }
-}
-END_TEST
-
-/* ---- both ways ------------------------------------------------------------------ */
-
-static void same(const outbox_event *is, const outbox_event *was)
-{
-    ck_assert_pstr_eq(is->id, was->id);
-    ck_assert_pstr_eq(is->type, was->type);
-    ck_assert_pstr_eq(is->key, was->key);
-    ck_assert_int_eq(is->published_ms, was->published_ms);
-    ck_assert_uint_eq(is->payload_len, was->payload_len);
-    ck_assert_mem_eq(is->payload, was->payload, was->payload_len);
-    ck_assert_uint_eq(is->n_headers, was->n_headers);
-    for (size_t i = 0; i < was->n_headers; i++) {
-        if (strcmp(was->headers[i].name, "X-Tenant.Name") != 0)
-            ck_assert_str_eq(is->headers[i].name, was->headers[i].name);
-        ck_assert_str_eq(is->headers[i].value, was->headers[i].value);
-    }
-}
-
-/* Written again, what was read is what was written. */
-START_TEST(there_and_back_structured)
-{
-    outbox_event ev = paid(), *back;
-    char *json, *again;
-    const char *source;
-
-    json_decref(structured(&ev, &json));
-    ck_assert_int_eq(parse(NULL, 0, json, strlen(json), &back, &source, NULL),
-                     OUTBOX_OK);
-    ck_assert_str_eq(source, SOURCE);
-    same(back, &ev);
-    ck_assert_uint_eq(back->size, sizeof *back);
-    ck_assert_str_eq(back->content_type, "application/json");
-    json_decref(structured(back, &again));
-    ck_assert_str_eq(again, json);
-    outbox_cloudevents_free(again);
-    outbox_cloudevents_free(back);
-    outbox_cloudevents_free(json);
-}
-END_TEST
-
-START_TEST(there_and_back_binary)
-{
-    outbox_event ev = paid(), *back;
-    const char *source;
-    size_t n, n_again;
-
-    ev.content_type = "text/plain";
-    outbox_header *h = binary(&ev, (outbox_binding)_i, &n);
-    ck_assert_int_eq(parse(h, n, ev.payload, ev.payload_len, &back, &source,
-                           NULL), OUTBOX_OK);
-    ck_assert_str_eq(source, SOURCE);
-    same(back, &ev);
-    ck_assert_str_eq(back->content_type, "text/plain");
-    outbox_header *again = binary(back, (outbox_binding)_i, &n_again);
-    ck_assert_uint_eq(n_again, n);
-    for (size_t i = 0; i < n; i++) {
-        ck_assert_str_eq(again[i].name, h[i].name);
-        ck_assert_str_eq(again[i].value, h[i].value);
-    }
-    outbox_cloudevents_free(again);
-    outbox_cloudevents_free(back);
-    outbox_cloudevents_free(h);
-}
-END_TEST
-
-START_TEST(subject_and_key)
-{
-    outbox_event *ev = json_ok(WITH("\"subject\":\"s\",\"partitionkey\":\"k\""));
-    ck_assert_str_eq(ev->key, "k");
-    ck_assert_str_eq(header_in(ev, "subject"), "s");
-    json_t *object = structured(ev, NULL);
-    ck_assert_str_eq(member(object, "subject"), "s");
-    ck_assert_str_eq(member(object, "partitionkey"), "k");
-    json_decref(object);
-    outbox_cloudevents_free(ev);
-    ev = json_ok(WITH("\"subject\":\"s\""));
-    ck_assert_str_eq(ev->key, "s");
-    ck_assert_uint_eq(ev->n_headers, 0);
-    ck_assert_ptr_null(ev->headers);
-    outbox_cloudevents_free(ev);
-}
-END_TEST
-
-/* ---- jansson as the referee ------------------------------------------------------ */
-
-static uint64_t chance(uint64_t *seed)
-{
-    *seed ^= *seed << 13;
-    *seed ^= *seed >> 7;
-    *seed ^= *seed << 17;
-    return *seed;
-}
-
-static size_t spoil_text(char *text, size_t len, uint64_t *seed)
-{
-    static const char bytes[] = "{}[]:,\"\\/bfnrtu0123456789dDeE+-. \ttrue"
-                                "falsenull\x01\x7f\xc3\xa4\xed\xa0\x80\xff";
-
-    for (uint64_t n = chance(seed) % 3 + 1; n > 0 && len > 1; n--) {
-        size_t at = chance(seed) % len;
-        char c = bytes[chance(seed) % (sizeof bytes - 1)];
-        if (chance(seed) % 3 == 0)
-            memmove(text + at, text + at + 1, --len - at);
-        else
-            text[at] = c;
-    }
-    return len;
-}
-
-/* Is it JSON?  -1: jansson has limits that are not JSON's. */
-static int referee(const char *text, size_t len)
-{
-    json_error_t e;
-    json_t *json = json_loadb(text, len, JSON_DECODE_ANY | JSON_ALLOW_NUL
-                              | JSON_DECODE_INT_AS_REAL, &e);
-    enum json_error_code code = json_error_code(&e);
-
-    json_decref(json);
-    if (json == NULL && (code == json_error_numeric_overflow
-                         || code == json_error_null_byte_in_key))
-        return -1;
-    return json != NULL;
-}
-
-START_TEST(json_or_not)
-{
-    static const char text[] =
-        "{\"a\":[1,-2.5e+10,0,true,false,null,{},[ ]],\"b\\n\\u00e4\":"
-        "\"\\ud83d\\ude00\xc3\xa4\\\"\\\\\\/\"}";
-    uint64_t seed = 42;
-    int verdicts[2] = { 0, 0 };
-
-    for (int i = 0; i < 100000; i++) {
-        char payload[sizeof text];
-        memcpy(payload, text, sizeof text);
-        outbox_event ev = paid();
-        ev.payload = payload;
-        ev.payload_len = spoil_text(payload, sizeof text - 1, &seed);
-        int verdict = referee(payload, ev.payload_len);
-        if (verdict < 0)
-            continue;
-        char *json;
-        size_t len;
-        ck_assert_int_eq(outbox_cloudevents_structured(&ev, SOURCE, &json,
-                                                       &len, NULL), OUTBOX_OK);
-        verdicts[verdict]++;
-        ck_assert_msg((strstr(json, ",\"data\":") != NULL) == verdict,
-                      "%d: %.*s", verdict, (int)ev.payload_len, payload);
-        outbox_cloudevents_free(json);
-    }
-    ck_assert_int_gt(verdicts[0], 1000);
-    ck_assert_int_gt(verdicts[1], 1000);
-}
-END_TEST
-
-/* Whatever comes, it is refused, or it can be written and read again. */
-START_TEST(any_envelope)
-{
-    static const char text[] =
-        WITH("\"time\":\"2018-04-05T17:31:00.5+02:00\",\"subject\":\"x\","
-             "\"partitionkey\":\"\\u20ac\",\"ext\":-5,\"flag\":true,"
-             "\"correlationid\":\"c\",\"datacontenttype\":\"a/json\","
-             "\"data\":{\"a\":[1]}");
-    uint64_t seed = 7;
-    int accepted = 0, rejected = 0;
-
-    for (int i = 0; i < 100000; i++) {
-        char body[sizeof text];
-        outbox_event *ev, *back;
-        outbox_error err = { .code = 0 };
-        memcpy(body, text, sizeof text);
-        size_t len = spoil_text(body, sizeof text - 1, &seed);
-        if (parse(NULL, 0, body, len, &ev, NULL, &err) != OUTBOX_OK) {
-            ck_assert_int_eq(err.code, OUTBOX_EINVAL);
-            rejected++;
-            continue;
-        }
-        accepted++;
-        ck_assert_int_ne(referee(body, len), 0);
-        char *json;
-        json_decref(structured(ev, &json));
-        back = json_ok(json);
-        same(back, ev);
-        outbox_cloudevents_free(back);
-        outbox_cloudevents_free(json);
-        outbox_cloudevents_free(ev);
-    }
-    ck_assert_int_gt(accepted, 1000);
-    ck_assert_int_gt(rejected, 1000);
-}
-END_TEST
-
-/* ---- out of memory ------------------------------------------------------------ */
-
-static long calls, fail_at, outstanding;
-
-static void *failing_malloc(size_t n)
-{
-    void *p = ++calls == fail_at ? NULL : malloc(n);
-
-    outstanding += p != NULL;
-    return p;
-}
-
-static void counting_free(void *p)
-{
-    outstanding -= p != NULL;
-    free(p);
-}
-
-static int oom_structured(outbox_error *err)
-{
-    outbox_event ev = paid();
-    char *json;
-    size_t len;
-    int rc = outbox_cloudevents_structured(&ev, SOURCE, &json, &len, err);
-
-    ck_assert((json != NULL) == (rc == OUTBOX_OK));
-    outbox_cloudevents_free(json);
-    return rc;
-}
-
-static int oom_binary(outbox_error *err)
-{
-    outbox_event ev = paid();
-    outbox_header *h;
-    size_t n;
-    int rc = outbox_cloudevents_binary(&ev, SOURCE, 0, &h, &n, err);
-
-    ck_assert((h != NULL) == (rc == OUTBOX_OK));
-    outbox_cloudevents_free(h);
-    return rc;
-}
-
-static int oom_parse_structured(outbox_error *err)
-{
-    static const char json[] = WITH("\"a\":\"b\",\"data\":{\"c\":[1,2]}");
-    outbox_event *ev;
-    int rc = parse(NULL, 0, json, sizeof json - 1, &ev, NULL, err);
-
-    outbox_cloudevents_free(ev);
-    return rc;
-}
-
-static int oom_parse_binary(outbox_error *err)
-{
-    const outbox_header h[] = { REQUIRED_HEADERS };
-    outbox_event *ev;
-    int rc = parse(h, COUNT(h), "body", 4, &ev, NULL, err);
-
-    outbox_cloudevents_free(ev);
-    return rc;
-}
-
-/* The n-th allocation fails, for every n. */
-START_TEST(out_of_memory)
-{
-    static int (*const ways[])(outbox_error *) = {
-        oom_structured, oom_binary, oom_parse_structured, oom_parse_binary
-    };
-    static const long least[] = { 20, 20, 1, 1 };
-    int rc = OUTBOX_ENOMEM;
-
-    json_set_alloc_funcs(failing_malloc, counting_free);
-    for (fail_at = 1; rc != OUTBOX_OK; fail_at++) {
-        outbox_error err = { .code = 0 };
-        calls = 0;
-        rc = ways[_i](&err);
-        ck_assert_int_eq(outstanding, 0);
-        if (rc == OUTBOX_OK) {
-            ck_assert_int_lt(calls, fail_at);
-            break;
-        }
-        ck_assert_int_eq(rc, OUTBOX_ENOMEM);
-        ck_assert_int_eq(err.code, OUTBOX_ENOMEM);
-        ck_assert_str_eq(err.text, "out of memory");
-    }
-    json_set_alloc_funcs(malloc, free);
-    ck_assert_int_gt(fail_at, least[_i]);
-}
-END_TEST
-
-/* ---- the suite ---------------------------------------------------------------- */
-
-#define EACH(tc, test, table) tcase_add_loop_test(tc, test, 0, COUNT(table))
-
-static void reading(Suite *s)
-{
-    TCase *tc = suite_case(s, "reading");
+    Suite *s = suite_create("cloudevents");
+    TCase *tc = suite_case(s, "structured");
 
     EACH(tc, rule_of_structured, rules);
     tcase_add_test(tc, specification_examples);
@@ -1494,52 +597,11 @@ static void reading(Suite *s)
     EACH(tc, base64_values, base64s);
     tcase_add_test(tc, all_characters);
     tcase_add_test(tc, utf8_of_the_body);
+    tc = suite_case(s, "binary");
     EACH(tc, header_values, values);
     EACH(tc, rule_of_binary, headers);
     tcase_add_test(tc, required_headers);
     tcase_add_test(tc, other_bindings);
     EACH(tc, mode_of_a_message, modes);
-}
-
-static void writing(Suite *s)
-{
-    TCase *tc = suite_case(s, "writing");
-
-    tcase_add_test(tc, structured_to_the_letter);
-    EACH(tc, binary_to_the_letter, bindings);
-    tcase_add_test(tc, percent_encoding);
-    tcase_add_test(tc, content_type_as_it_is);
-    tcase_add_test(tc, least_event);
-    tcase_add_test(tc, headers_left_out);
-    EACH(tc, refused_event, spoilers);
-    tcase_add_test(tc, refused_arguments);
-    tcase_add_test(tc, refused_envelope);
-    tcase_add_test(tc, event_of_another_size);
-}
-
-static void both(Suite *s)
-{
-    TCase *tc = suite_case(s, "both ways");
-
-    EACH(tc, payload_in_json, payloads);
-    tcase_add_test(tc, binary_payloads);
-    tcase_add_test(tc, huge_payloads);
-    tcase_add_test(tc, depth);
-    tcase_add_test(tc, timestamps_both_ways);
-    tcase_add_test(tc, there_and_back_structured);
-    EACH(tc, there_and_back_binary, bindings);
-    tcase_add_test(tc, subject_and_key);
-    tcase_add_test(tc, json_or_not);
-    tcase_add_test(tc, any_envelope);
-    tcase_add_loop_test(tc, out_of_memory, 0, 4);
-}
-
-int main(void)
-{
-    Suite *s = suite_create("cloudevents");
-
-    reading(s);
-    writing(s);
-    both(s);
     return suite_main(s);
 }
