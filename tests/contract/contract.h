@@ -23,6 +23,7 @@ void add_thread_tests(Suite *s);
 void add_fork_tests(Suite *s);
 void add_schema_tests(Suite *s);
 void add_fault_tests(Suite *s);
+void add_ops_tests(Suite *s);
 void add_sqlite_tests(Suite *s);
 
 #endif

@@ -25,6 +25,7 @@ int main(void)
     add_fork_tests(s);
     add_schema_tests(s);
     add_fault_tests(s);
+    add_ops_tests(s);
     add_sqlite_tests(s);
     return suite_main(s);
 }
