@@ -21,6 +21,7 @@ enum { QUEUE = 8, ORDERS = 20, STOP_MS = 5000 };
 
 struct letter {                         /* an event, after send() returned */
     outbox_token token;
+    int attempt;
     char *key, *payload;                /* payload with a NUL of ours */
 };
 
@@ -44,6 +45,7 @@ static int letter_copy(struct letter *l, const outbox_event *ev,
                        outbox_token token)
 {
     l->token = token;
+    l->attempt = ev->attempt;
     l->key = strdup(ev->key ? ev->key : "");
     l->payload = strndup(ev->payload, ev->payload_len);
     if (l->key && l->payload)
@@ -55,9 +57,9 @@ static int letter_copy(struct letter *l, const outbox_event *ev,
 /* Where a network would be.  It loses one letter, the first time. */
 static outbox_verdict post(const struct letter *l)
 {
-    if (l->token.attempt == 1 && strcmp(l->key, "o-7") == 0)
+    if (l->attempt == 1 && strcmp(l->key, "o-7") == 0)
         return OUTBOX_RETRY;
-    printf("%s%s ", l->key, l->token.attempt == 1 ? "" : " (second attempt)");
+    printf("%s%s ", l->key, l->attempt == 1 ? "" : " (second attempt)");
     return OUTBOX_ACK;
 }
 

@@ -73,7 +73,8 @@ typedef struct outbox_header { const char *name, *value; } outbox_header;
 
 typedef struct outbox_event {
     size_t      size;
-    const char *topic;                  /* required: where it goes, "orders" */
+    const char *topic;                  /* required: where it goes, "orders";
+                                           no space, comma, star, control */
     const char *type;                   /* what happened, "order.paid" */
     const char *key;                    /* same key: delivered in order */
     const char *id;                     /* UUID; NULL: a new UUIDv7 */
@@ -88,7 +89,8 @@ typedef struct outbox_event {
     /* Filled in by the library on delivery; ignored by publish. */
     int64_t     position;               /* identity in the log, not order */
     int64_t     published_ms;           /* database clock */
-    int32_t     attempt;                /* 1 on the first delivery */
+    int32_t     attempt;                /* 1 on the first delivery, more on
+                                           others: a hint, not an identity */
     int32_t     reserved;
 } outbox_event;
 
@@ -184,7 +186,9 @@ typedef enum outbox_verdict {
     OUTBOX_REJECT  = 3                  /* never: to the dead letters */
 } outbox_verdict;
 
-typedef struct outbox_token { int64_t position, attempt; } outbox_token;
+/* Names one send: serial counts a relay's sends and never comes twice, so that
+ * a verdict that is late, even by a restored database, hits nothing else. */
+typedef struct outbox_token { int64_t position, serial; } outbox_token;
 
 enum { OUTBOX_ORDERED = 1 };    /* transport flag: see outbox_transport(3) */
 
@@ -202,8 +206,9 @@ typedef struct outbox_transport {       /* send is the only one required */
     void (*close)(void *ctx);           /* no settling after it */
 } outbox_transport;
 
-/* From any thread.  Per token the first verdict wins; a late ACK still
- * counts for the event, a late RETRY or REJECT does not: OUTBOX_ESTALE. */
+/* From any thread.  Per token the first verdict wins; a late ACK still counts
+ * while the relay has the event in memory, a late RETRY or REJECT does not:
+ * OUTBOX_ESTALE. */
 OUTBOX_API int outbox_settle(outbox_relay_t *relay, outbox_token token,
                              outbox_verdict verdict, const char *why);
 

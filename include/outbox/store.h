@@ -153,7 +153,7 @@ struct outbox_store_ops {
     /* Write n rows in order, setting position and published_ms; then COMMIT
      * if commit is not 0.  Rows with a dedup_key that is known are left out,
      * rows that are due later wait outside the log.  OUTBOX_OK, or
-     * OUTBOX_DUPLICATE when one was left out.  EINDOUBT: the COMMIT's answer
+     * OUTBOX_DUPLICATE when one was left out; its position is 0.  EINDOUBT: the COMMIT's answer
      * never came. */
     int (*append)(outbox_store *st, outbox_row *rows, size_t n, int commit,
                   outbox_error *err);
@@ -258,6 +258,10 @@ struct outbox_store_ops {
     int (*wait)(outbox_store *st, int wake_fd, int hint, int timeout_ms);
     /* The database's clock, in ms since 1970, without asking the server. */
     int64_t (*now_ms)(outbox_store *st);
+    /* The nth thing that an operator should know about this database or its
+     * library, from 0 on: 1, or 0 when there is no more.  Logged by a relay
+     * that starts; NULL: nothing ever. */
+    int (*notice)(outbox_store *st, int nth, char *text, size_t size);
     /* Chance, for ids and backoff; NULL: the system's.  A simulated store has
      * its own, so that a run can be repeated.  0: done. */
     int (*entropy)(outbox_store *st, void *out, size_t n);

@@ -269,6 +269,9 @@ static uint32_t pick(outbox_relay_t *r, ob_slot **batch)
     for (uint32_t i = 0; i < n; i++) {
         batch[i]->tries++;
         batch[i]->when_ms = 0;
+        batch[i]->last_send = ++r->serial;
+        if (batch[i]->first_send == 0)
+            batch[i]->first_send = r->serial;
     }
     return n;
 }
@@ -322,11 +325,11 @@ static int send_one(outbox_relay_t *r, ob_slot *s, outbox_verdict *v,
     if (rc == OUTBOX_OK)
         rc = ob_event_of_row(&r->mem, &r->scratch, &row, &ev, id);
     if (rc < 0)
-        return rc;
+        return why->code == rc ? rc : ob_nomem(why);
     *v = OUTBOX_REJECT;
     if (rc == OUTBOX_OK) {
         ev.attempt = (int32_t)(s->attempts + s->tries);
-        outbox_token token = { ev.position, ev.attempt };
+        outbox_token token = { ev.position, s->last_send };
         OB_FAILPOINT("relay.before_send");
         *v = r->tp.send(r->tp.ctx, &ev, token, why);
         OB_FAILPOINT("relay.after_send");
@@ -368,6 +371,22 @@ static void batch_done(outbox_relay_t *r, ob_slot **batch,
     pthread_mutex_unlock(&r->lock);
 }
 
+/* What an ordered transport has failed, it must have again before anything
+ * later of that chain. */
+static bool in_order(outbox_relay_t *r, ob_slot **batch,
+                     const outbox_verdict *verdicts, uint32_t done)
+{
+    for (uint32_t i = 0; i < done; i++) {
+        if (batch[i]->chain == batch[done]->chain &&
+            (verdicts[i] == OUTBOX_RETRY || verdicts[i] == OUTBOX_REJECT))
+            return false;
+    }
+    pthread_mutex_lock(&r->lock);
+    bool ok = ob_window_still_in_order(&r->win, batch[done]);
+    pthread_mutex_unlock(&r->lock);
+    return ok;
+}
+
 static int send_batch(outbox_relay_t *r, ob_slot **batch, uint32_t n,
                       int64_t start_ms, outbox_error *err)
 {
@@ -376,13 +395,12 @@ static int send_batch(outbox_relay_t *r, ob_slot **batch, uint32_t n,
     uint32_t done = 0;
     int rc = OUTBOX_OK;
 
-    for (; done < n; done++) {
+    for (; done < n && rc == OUTBOX_OK; done += rc == OUTBOX_OK) {
         r->now_ms = ob_relay_clock(r);
-        if (!ob_lease_valid(r, r->now_ms) || r->now_ms - start_ms > SEND_MS)
+        if (!ob_lease_valid(r, r->now_ms) || r->now_ms - start_ms > SEND_MS ||
+            (r->win.ordered && !in_order(r, batch, verdicts, done)))
             break;
         rc = send_one(r, batch[done], &verdicts[done], &why);
-        if (rc != OUTBOX_OK)
-            break;
     }
     batch_done(r, batch, verdicts, done, n);
     if (rc != OUTBOX_OK && err != NULL)

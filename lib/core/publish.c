@@ -81,6 +81,15 @@ static int backlog_check(outbox_t *ob, size_t n, outbox_error *err)
                             (long long)events, (long long)ob->max_backlog);
 }
 
+/* Of the last event that was not left out as a duplicate. */
+static void last_id_note(outbox_t *ob, size_t n)
+{
+    while (n > 0 && ob->rows[n - 1].position == 0)
+        n--;
+    if (n > 0)
+        ob_uuid_format(ob->rows[n - 1].id, ob->last_id);
+}
+
 static int publish(outbox_t *ob, const outbox_event *const *ev, size_t n,
                    int commit, outbox_error *err)
 {
@@ -104,8 +113,7 @@ static int publish(outbox_t *ob, const outbox_event *const *ev, size_t n,
     rc = st->ops->append(st, ob->rows, n, commit, err != NULL ? err : &own);
     if (rc < 0)
         return rc;
-    if (n > 0)
-        ob_uuid_format(ob->rows[n - 1].id, ob->last_id);
+    last_id_note(ob, n);
     OB_FAILPOINT(commit ? "publish.after_commit" : "publish.after_append");
     ob_wake_database(st->database, commit ? OB_WAKE_NOW : OB_WAKE_HINT);
     return rc;

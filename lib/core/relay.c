@@ -73,6 +73,16 @@ void ob_relay_forget(outbox_relay_t *r)
     r->save_ms = r->deadline_ms = INT64_MAX;
 }
 
+static void log_notices(outbox_relay_t *r)
+{
+    char text[OB_LINE];
+
+    for (int i = 0; r->store->ops->notice != NULL &&
+                    r->store->ops->notice(r->store, i, text, sizeof text) > 0;
+         i++)
+        ob_relay_log(r, LOG_WARNING, "%s", text);
+}
+
 int ob_relay_attach(outbox_relay_t *r, outbox_error *err)
 {
     ob_relay_forget(r);
@@ -88,6 +98,8 @@ int ob_relay_attach(outbox_relay_t *r, outbox_error *err)
                                 "the log has %u lanes: this library knows 1 "
                                 "to %d", (unsigned)r->sub.lanes,
                                 OUTBOX_MAX_LANES);
+    if (!r->known)
+        log_notices(r);
     r->attached = r->known = true;
     r->generation = r->sub.generation;
     r->count_ms = 0;

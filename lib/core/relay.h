@@ -92,6 +92,7 @@ struct outbox_relay {
     int64_t   beat_ms, look_ms, lease_until_ms, save_ms, count_ms, trim_ms;
     int64_t   promote_ms;       /* the next scheduled event is due */
     int64_t   generation;       /* of the dead that is known here */
+    int64_t   serial;           /* of the last send */
     uint64_t  parked;           /* rows of this subscription, about */
     uint32_t  passes;           /* events that the destination answered */
     int64_t   deadline_ms;      /* the earliest when_ms in the window */

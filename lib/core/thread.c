@@ -15,6 +15,8 @@
 #include <time.h>
 #include <unistd.h>
 
+enum { ATTACH_MS = 5000 };
+
 /* ---- making and ending ---------------------------------------------- */
 
 /* The caller's strings may not outlive the call. */
@@ -301,15 +303,20 @@ static void *thread_main(void *arg)
 {
     outbox_relay_t *r = arg;
     outbox_error err;
+    int rc = OUTBOX_OK;
 
-    while (going_on(r)) {
+    while (going_on(r) && rc != OUTBOX_ENOENT) {
         if (step_enter(r, true, &err) != OUTBOX_OK)
             continue;
-        ob_relay_do_step(r, (int)r->opt.poll_ms, &err);
+        rc = ob_relay_do_step(r, (int)r->opt.poll_ms, &err);
         step_leave(r);
     }
-    memset(&err, 0, sizeof err);
-    int rc = shut(r, r->stop_ms, &err);
+    outbox_error own = { .code = OUTBOX_OK };
+    int end = shut(r, r->stop_ms, &own);
+    if (rc != OUTBOX_ENOENT) {
+        rc = end;
+        err = own;
+    }
     pthread_mutex_lock(&r->lock);
     r->stop_rc = rc;
     r->stop_err = err;
@@ -333,6 +340,18 @@ static int thread_create(outbox_relay_t *r, outbox_error *err)
     return OUTBOX_OK;
 }
 
+/* A publisher may hold the write lock while the subscription is made. */
+static int attach_patiently(outbox_relay_t *r, outbox_error *err)
+{
+    int64_t until_us = outbox_monotonic_us() + ATTACH_MS * 1000;
+    int rc;
+
+    do {
+        rc = ob_relay_attach(r, err);
+    } while (rc == OUTBOX_EBUSY && outbox_monotonic_us() < until_us);
+    return rc;
+}
+
 int outbox_relay_start(outbox_relay_t *r, outbox_error *err)
 {
     outbox_error own;
@@ -343,8 +362,8 @@ int outbox_relay_start(outbox_relay_t *r, outbox_error *err)
     if (rc != OUTBOX_OK)
         return rc;
     r->now_ms = ob_relay_clock(r);
-    rc = r->attached ? OUTBOX_OK
-                     : ob_relay_attach(r, err != NULL ? err : &own);
+    if (!r->attached)
+        rc = attach_patiently(r, err != NULL ? err : &own);
     pthread_mutex_lock(&r->lock);
     r->stepping = r->stopping = r->dead = false;
     if (rc == OUTBOX_OK)
@@ -430,12 +449,12 @@ int outbox_relay_stop(outbox_relay_t *r, int timeout_ms, outbox_error *err)
 
 static bool may_settle(const ob_slot *s, outbox_token token, outbox_verdict v)
 {
-    if (s == NULL || s->verdict != 0)
+    if (s == NULL || s->verdict != 0 || s->first_send == 0)
         return false;
-    int64_t attempt = (int64_t)s->attempts + s->tries;
-    if (s->state == OB_SENT && attempt == token.attempt)
+    if (s->state == OB_SENT && token.serial == s->last_send)
         return true;
-    return v == OUTBOX_ACK && token.attempt > 0 && token.attempt <= attempt &&
+    return v == OUTBOX_ACK && token.serial >= s->first_send &&
+           token.serial <= s->last_send &&
            (s->state == OB_SENT || s->state == OB_WAITING ||
             s->state == OB_READY);
 }

@@ -477,6 +477,16 @@ ob_slot *ob_window_next_ready(ob_window *w)
     return NULL;
 }
 
+bool ob_window_still_in_order(ob_window *w, const ob_slot *s)
+{
+    while ((s = ob_window_at(w, s->prev)) != NULL) {
+        if (s->state != OB_SENT || s->verdict == OUTBOX_RETRY ||
+            s->verdict == OUTBOX_REJECT)
+            return false;
+    }
+    return true;
+}
+
 /* Out of turn: the breaker's probe. */
 void ob_window_send_now(ob_window *w, ob_slot *s)
 {

@@ -39,6 +39,7 @@ typedef struct ob_slot {
     uint32_t      attempts;     /* failures that counted */
     uint32_t      tries;        /* sends that did not count */
     uint32_t      passes;       /* of others, when it failed last */
+    int64_t       first_send, last_send;    /* serials; 0: not sent yet */
     int32_t       next, prev;   /* in its chain */
     int32_t       next_ready, next_judged;
     int32_t       next_tail;    /* in a bucket of chain tails */
@@ -99,6 +100,8 @@ bool ob_window_chain_has(ob_window *w, uint64_t chain, ob_state state);
 ob_slot *ob_window_nth(ob_window *w, uint64_t nth);
 
 ob_slot *ob_window_next_ready(ob_window *w);        /* READY to SENT */
+/* In an ordered window: nothing before it in its chain has failed. */
+bool ob_window_still_in_order(ob_window *w, const ob_slot *s);
 void ob_window_send_now(ob_window *w, ob_slot *s);
 void ob_window_unsend(ob_window *w, ob_slot *s);    /* it was not sent */
 void ob_window_judge(ob_window *w, ob_slot *s, outbox_verdict verdict);

@@ -205,6 +205,9 @@ static int settings(ob_sqlite *st, outbox_error *err)
 {
     sqlite3 *db = st->db;
 
+    /* First of all: it may have a key to set. */
+    if (st->on_connect != NULL && st->on_connect(st->on_connect_arg, db) != 0)
+        return outbox_error_set(err, OUTBOX_EDB, "on_connect refused");
     sqlite3_busy_handler(db, busy_handler, st);
     sqlite3_extended_result_codes(db, 1);
     sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
@@ -213,8 +216,6 @@ static int settings(ob_sqlite *st, outbox_error *err)
                      "SELECT count(*) FROM sqlite_master", NULL, NULL, NULL)
         != SQLITE_OK)
         return ob_sqlite_error(st, "open", err);
-    if (st->on_connect != NULL && st->on_connect(st->on_connect_arg, db) != 0)
-        return outbox_error_set(err, OUTBOX_EDB, "on_connect refused");
     return OUTBOX_OK;
 }
 
@@ -246,7 +247,7 @@ int ob_sqlite_reconnect(ob_sqlite *st, outbox_error *err)
         ob_sqlite_disconnect(st);
         return rc;
     }
-    st->broken = false;
+    st->broken = st->stuck = false;
     st->wait_version = st->synced_version = -1;
     adopt(st);
     return OUTBOX_OK;
@@ -320,5 +321,6 @@ static const outbox_store_ops sqlite_ops = {
     .admin = ob_sqlite_admin,
     .wait = ob_sqlite_wait,
     .now_ms = ob_sqlite_now_ms,
+    .notice = ob_sqlite_notice,
     .close = store_close,
 };

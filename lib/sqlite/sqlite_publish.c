@@ -169,6 +169,25 @@ static int commit_now(ob_sqlite *st, outbox_error *err)
     return stmt == NULL ? rc : ob_sqlite_run(st, stmt, "commit", err);
 }
 
+/* What takes rows back is made ready first: there may be no memory later. */
+static int prepare_way_back(ob_sqlite *st, const outbox_row *rows, size_t n,
+                            int commit, outbox_error *err)
+{
+    bool many = n > 1 || commit;
+    int rc = OUTBOX_OK;
+
+    for (size_t i = 0; i < n && rc == OUTBOX_OK; i++) {
+        if (rows[i].dedup_key.ptr != NULL)
+            ob_sqlite_stmt(st, SQ_UNDEDUP, &rc, err);
+        if (rc == OUTBOX_OK && many)
+            ob_sqlite_stmt(st, rows[i].due_ms > 0 ? SQ_UNSCHEDULE
+                                                  : SQ_UNAPPEND, &rc, err);
+    }
+    if (rc == OUTBOX_OK && many && n > 0)
+        ob_sqlite_stmt(st, SQ_UNAPPEND, &rc, err);
+    return rc;
+}
+
 int ob_sqlite_append(outbox_store *s, outbox_row *rows, size_t n, int commit,
                      outbox_error *err)
 {
@@ -177,6 +196,8 @@ int ob_sqlite_append(outbox_store *s, outbox_row *rows, size_t n, int commit,
     size_t done = 0, left_out = 0;
     int rc = transaction_check(st, err);
 
+    if (rc == OUTBOX_OK)
+        rc = prepare_way_back(st, rows, n, commit, err);
     if (rc != OUTBOX_OK)
         return rc;
     sqlite3_int64 last = sqlite3_last_insert_rowid(st->db);

@@ -32,8 +32,9 @@ static const char *const sqlite_statements[SQ_COUNT_STMTS] = {
         "DELETE FROM main.\"outbox_dedup\" WHERE dedup_key = ?1",
     [SQ_BACKLOG] =
         "SELECT max(0, coalesce((SELECT max(position)"
-        " FROM main.\"outbox_log\"), 0) - coalesce((SELECT min(position)"
-        " FROM main.\"outbox_lane\"), 0)) +"
+        " FROM main.\"outbox_log\"), 0) - max(coalesce((SELECT min(position)"
+        " FROM main.\"outbox_lane\"), 0), coalesce((SELECT min(position)"
+        " FROM main.\"outbox_log\"), 1) - 1)) +"
         " (SELECT count(*) FROM main.\"outbox_scheduled\")",
     [SQ_ACCEPT] =
         "INSERT INTO main.\"outbox_inbox\" (consumer, id, accepted_ms)"
@@ -173,7 +174,8 @@ static const char *const sqlite_statements[SQ_COUNT_STMTS] = {
         "SELECT (SELECT count(*) FROM main.\"outbox_parked\" WHERE sub = ?1),"
         " (SELECT count(*) FROM main.\"outbox_dead\" WHERE sub = ?1),"
         " max(0, coalesce((SELECT max(position) FROM main.\"outbox_log\"), 0)"
-        " - p), coalesce((SELECT published_ms FROM main.\"outbox_log\""
+        " - max(p, coalesce((SELECT min(position)"
+        " FROM main.\"outbox_log\"), 1) - 1)), coalesce((SELECT published_ms FROM main.\"outbox_log\""
         " WHERE position > p ORDER BY position LIMIT 1), 0),"
         " (SELECT count(*) FROM main.\"outbox_scheduled\"),"
         " (SELECT paused FROM main.\"outbox_subscription\" WHERE sub = ?1),"
@@ -306,10 +308,17 @@ static int run_plain(ob_sqlite *st, enum ob_sqlite_stmt which,
 int ob_sqlite_begin(ob_sqlite *st, enum ob_sqlite_stmt how,
                     outbox_error *err)
 {
+    if (st->stuck)
+        st->stuck = run_plain(st, SQ_ROLLBACK, "rollback", err) != OUTBOX_OK;
     if (!sqlite3_get_autocommit(st->db))
         return outbox_error_set(err, OUTBOX_EINVAL,
                                 "a transaction is open on this connection: "
                                 "end it first");
+    /* What ends it is made ready first: there may be no memory later. */
+    int rc;
+    if (ob_sqlite_stmt(st, SQ_ROLLBACK, &rc, err) == NULL ||
+        ob_sqlite_stmt(st, SQ_COMMIT, &rc, err) == NULL)
+        return rc;
     return run_plain(st, how, "begin", err);
 }
 
@@ -322,8 +331,12 @@ int ob_sqlite_end(ob_sqlite *st, int rc, outbox_error *err)
         rc = end;
     }
     if (!sqlite3_get_autocommit(st->db) &&
-        run_plain(st, SQ_ROLLBACK, "rollback", NULL) != OUTBOX_OK)
-        st->broken = true;
+        run_plain(st, SQ_ROLLBACK, "rollback", NULL) != OUTBOX_OK) {
+        st->broken = st->stuck = true;
+        rc = outbox_error_set(err, OUTBOX_EABORTED,
+                              "there is no memory even to roll back: do it "
+                              "when there is");
+    }
     return rc;
 }
 

@@ -40,6 +40,8 @@ typedef struct ob_sqlite {
     outbox_store  base;
     sqlite3      *db;
     bool          own, broken, checked;
+    bool          stuck;        /* in a transaction of ours that we could not
+                                   even roll back, for want of memory */
     char          prefix[OB_PREFIX_MAX + 1];
     char         *path;         /* own: to connect again */
     int         (*on_connect)(void *arg, void *db);
@@ -149,6 +151,7 @@ int ob_sqlite_admin(outbox_store *s, int64_t sub, enum outbox_admin what,
 
 /* ---- sqlite_wait.c -------------------------------------------------- */
 
+int  ob_sqlite_notice(outbox_store *s, int nth, char *text, size_t size);
 int  ob_sqlite_wait(outbox_store *s, int wake_fd, int hint, int timeout_ms);
 void ob_sqlite_unwatch(ob_sqlite *st);
 /* Changes whenever another connection commits; -1 on error. */

@@ -21,6 +21,7 @@
 
 #ifdef __linux__
 #include <sys/inotify.h>
+#include <sys/vfs.h>
 #endif
 
 enum { ALERT_US = 5000, ALERT_FIRST_US = 20, ALERT_LAST_US = 500,
@@ -85,6 +86,51 @@ void ob_sqlite_keep_wal_short(ob_sqlite *st)
         bytes > WAL_LONG_BYTES)
         sqlite3_wal_checkpoint_v2(st->db, "main", SQLITE_CHECKPOINT_TRUNCATE,
                                   NULL, NULL);
+}
+
+/* ---- what an operator should know --------------------------------------- */
+
+enum { WAL_RESET_FIXED = 3051003 };
+
+/* Where locks or shared memory between machines cannot work (statfs(2)). */
+static bool on_network(ob_sqlite *st)
+{
+#ifdef __linux__
+    static const unsigned long magic[] = { 0x6969, 0x517b, 0xff534d42,
+                                           0xfe534d42, 0x01021997,
+                                           0x5346414f, 0x65735546 };
+    const char *file = sqlite3_db_filename(st->db, "main");
+    struct statfs fs;
+
+    if (file == NULL || statfs(file, &fs) != 0)
+        return false;
+    for (size_t i = 0; i < sizeof magic / sizeof magic[0]; i++) {
+        if (((unsigned long)fs.f_type & 0xffffffff) == magic[i])
+            return true;
+    }
+#else
+    (void)st;
+#endif
+    return false;
+}
+
+int ob_sqlite_notice(outbox_store *s, int nth, char *text, size_t size)
+{
+    ob_sqlite *st = (ob_sqlite *)s;
+    bool network = on_network(st);
+
+    if (nth == 0 && sqlite3_libversion_number() < WAL_RESET_FIXED) {
+        snprintf(text, size, "SQLite %s may corrupt a WAL database when one "
+                 "connection checkpoints while another writes; this relay "
+                 "never does, see outbox_sqlite(3)", sqlite3_libversion());
+        return 1;
+    }
+    if (network && nth <= 1) {
+        snprintf(text, size, "the database is on a network file system, where "
+                 "SQLite's locks are not to be trusted");
+        return nth == 0 || sqlite3_libversion_number() < WAL_RESET_FIXED;
+    }
+    return 0;
 }
 
 /* ---- watching ------------------------------------------------------- */

@@ -248,7 +248,7 @@ START_TEST(tokens_that_were_never_given)
     ck_assert_int_eq(outbox_settle(r, token, OUTBOX_ACK, NULL),
                      OUTBOX_ESTALE);
     token = sink_at(&w.sink, 0)->token;
-    token.attempt += 7;
+    token.serial += 7;
     ck_assert_int_eq(outbox_settle(r, token, OUTBOX_RETRY, NULL),
                      OUTBOX_ESTALE);
     ck_assert_uint_eq(stats_of(r).inflight, 1);
