@@ -173,17 +173,17 @@ static int commit_now(ob_sqlite *st, outbox_error *err)
 static int prepare_way_back(ob_sqlite *st, const outbox_row *rows, size_t n,
                             int commit, outbox_error *err)
 {
-    bool many = n > 1 || commit;
+    bool undoes = n > 1 || commit || !st->checked;
     int rc = OUTBOX_OK;
 
     for (size_t i = 0; i < n && rc == OUTBOX_OK; i++) {
         if (rows[i].dedup_key.ptr != NULL)
             ob_sqlite_stmt(st, SQ_UNDEDUP, &rc, err);
-        if (rc == OUTBOX_OK && many)
+        if (rc == OUTBOX_OK && undoes)
             ob_sqlite_stmt(st, rows[i].due_ms > 0 ? SQ_UNSCHEDULE
                                                   : SQ_UNAPPEND, &rc, err);
     }
-    if (rc == OUTBOX_OK && many && n > 0)
+    if (rc == OUTBOX_OK && undoes && n > 0)
         ob_sqlite_stmt(st, SQ_UNAPPEND, &rc, err);
     return rc;
 }
