@@ -138,10 +138,13 @@ void mem_db_free(mem_db *db)
     free(db);
 }
 
-static bool bell_open(mem_conn *c)
+/* The first wait makes it: many connections never wait. */
+bool mem_bell_open(mem_conn *c)
 {
-    if (pipe(c->bell) != 0)
+    if (pipe(c->bell) != 0) {
+        c->bell[0] = c->bell[1] = -1;
         return false;
+    }
     for (int i = 0; i < 2; i++) {
         fcntl(c->bell[i], F_SETFL, O_NONBLOCK);
         fcntl(c->bell[i], F_SETFD, FD_CLOEXEC);
@@ -151,8 +154,10 @@ static bool bell_open(mem_conn *c)
 
 static void bell_close(mem_conn *c)
 {
-    close(c->bell[0]);
-    close(c->bell[1]);
+    for (int i = 0; i < 2; i++) {
+        if (c->bell[i] >= 0)
+            close(c->bell[i]);
+    }
 }
 
 mem_conn *mem_conn_new(mem_db *db)
@@ -162,17 +167,13 @@ mem_conn *mem_conn_new(mem_db *db)
     if (c == NULL)
         return NULL;
     c->db = db;
-    if (!bell_open(c)) {
-        free(c);
-        return NULL;
-    }
+    c->bell[0] = c->bell[1] = -1;
     pthread_mutex_lock(&db->lock);
     mem_conn **slot = mem_push(&db->conns, sizeof *slot);
     if (slot != NULL)
         *slot = c;
     pthread_mutex_unlock(&db->lock);
     if (slot == NULL) {
-        bell_close(c);
         free(c);
         return NULL;
     }
@@ -300,7 +301,8 @@ static void forget_undo(mem_db *db)
 static void ring_bells(mem_db *db)
 {
     for (size_t i = 0; i < db->conns.n; i++) {
-        ssize_t n = write((*MEM_AT(&db->conns, mem_conn *, i))->bell[1], "", 1);
+        const mem_conn *c = *MEM_AT(&db->conns, mem_conn *, i);
+        ssize_t n = c->bell[1] >= 0 ? write(c->bell[1], "", 1) : 0;
         (void)n;                        /* full: it rings already */
     }
 }
@@ -482,6 +484,14 @@ int64_t mem_count(mem_db *db, enum mem_table table)
     int64_t n = count_rows(db, table);
     pthread_mutex_unlock(&db->lock);
     return n;
+}
+
+int64_t mem_last_position(mem_db *db)
+{
+    pthread_mutex_lock(&db->lock);
+    int64_t position = db->last_position;
+    pthread_mutex_unlock(&db->lock);
+    return position;
 }
 
 void mem_set_now(mem_db *db, int64_t ms)

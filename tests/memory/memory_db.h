@@ -92,7 +92,7 @@ struct mem_db {
 struct mem_conn {
     mem_db *db;
     bool    open, aborted, read_only, severed, frozen;
-    int     bell[2];                    /* a pipe that a commit writes to */
+    int     bell[2];                    /* a pipe that a commit writes to; -1 */
 };
 
 void *mem_push(mem_array *a, size_t size);      /* zeroed; NULL: no memory */
@@ -105,6 +105,7 @@ void mem_record_free(mem_record *r);
 /* Below: with db->lock held. */
 
 /* Rows of the log, marks, work that everyone sees. */
+bool    mem_bell_open(mem_conn *c);
 size_t  mem_log_visible(const mem_db *db);
 size_t  mem_pending(const mem_db *db, enum mem_undo_kind kind);
 bool    mem_mark_visible(const mem_db *db, const mem_mark *m);

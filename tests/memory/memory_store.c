@@ -388,12 +388,18 @@ static int mem_prune(outbox_store *st, int64_t keep_ms, int limit,
 
 static int mem_wait(outbox_store *st, int wake_fd, int hint, int timeout_ms)
 {
-    int bell = mem_conn_of(st)->bell[0];
-    struct pollfd fds[2] = { { .fd = bell, .events = POLLIN },
-                             { .fd = wake_fd, .events = POLLIN } };
+    mem_conn *c = mem_conn_of(st);
     char sink[64];
 
     (void)hint;                         /* every commit rings */
+    pthread_mutex_lock(&c->db->lock);
+    bool fresh = c->bell[0] < 0 && mem_bell_open(c);
+    pthread_mutex_unlock(&c->db->lock);
+    if (fresh)
+        return 1;                       /* nobody rang it before this */
+    int bell = c->bell[0];
+    struct pollfd fds[2] = { { .fd = bell, .events = POLLIN },
+                             { .fd = wake_fd, .events = POLLIN } };
     poll(fds, wake_fd >= 0 ? 2 : 1, timeout_ms);
     while (read(bell, sink, sizeof sink) > 0)
         continue;

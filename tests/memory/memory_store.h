@@ -85,6 +85,7 @@ enum mem_table {
 };
 
 int64_t mem_count(mem_db *db, enum mem_table table);    /* committed rows */
+int64_t mem_last_position(mem_db *db);                  /* given out so far */
 void    mem_set_now(mem_db *db, int64_t ms);            /* since 1970 */
 void    mem_set_seed(mem_db *db, uint64_t seed);        /* of ids and jitter */
 /* Make everything that carries a time ms older. */
