@@ -248,6 +248,9 @@ static int look(outbox_relay_t *r, bool beats, outbox_error *err)
                                 peers, OB_MAX_PEERS, err);
     if (n < 0)
         return n;
+    /* What was seen may have been written only just now: a rival's lease is
+     * counted from after the look, ours from before it. */
+    r->now_ms = ob_relay_clock(r);
     r->looked_ms = r->now_ms;
     if (beats) {
         r->beat_ms = before_ms + r->opt.lease_ms / 4;
