@@ -25,14 +25,14 @@ const ob_ce_binding ob_ce_bindings[OB_CE_BINDINGS] = {
 
 /* ---- errors, memory ----------------------------------------------------- */
 
-int ob_ce_invalid(outbox_error *err, const char *format, ...)
+void ob_ce_say(outbox_error *err, int code, const char *format, ...)
 {
     va_list ap;
 
     if (err == NULL)
-        return OUTBOX_EINVAL;
+        return;
     memset(err, 0, sizeof *err);
-    err->code = OUTBOX_EINVAL;
+    err->code = code;
     va_start(ap, format);
     vsnprintf(err->text, sizeof err->text, format, ap);
     va_end(ap);
@@ -41,16 +41,6 @@ int ob_ce_invalid(outbox_error *err, const char *format, ...)
         if (*c < ' ' || *c > '~')
             *c = '?';
     }
-    return OUTBOX_EINVAL;
-}
-
-int ob_ce_nomem(outbox_error *err)
-{
-    if (err != NULL) {
-        *err = (outbox_error){ .code = OUTBOX_ENOMEM };
-        strcpy(err->text, "out of memory");
-    }
-    return OUTBOX_ENOMEM;
 }
 
 void *ob_ce_alloc(size_t n)

@@ -23,11 +23,16 @@ typedef struct ob_ce_binding {
 
 enum { OB_CE_BINDINGS = OUTBOX_BINDING_AMQP + 2 };
 
+/* Macros, so that whoever analyses a caller sees what they return. */
+#define ob_ce_invalid(err, ...)                                                \
+    (ob_ce_say(err, OUTBOX_EINVAL, __VA_ARGS__), OUTBOX_EINVAL)
+#define ob_ce_nomem(err)                                                       \
+    (ob_ce_say(err, OUTBOX_ENOMEM, "out of memory"), OUTBOX_ENOMEM)
+
 extern const ob_ce_binding ob_ce_bindings[OB_CE_BINDINGS];
 
-int ob_ce_invalid(outbox_error *err, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
-int ob_ce_nomem(outbox_error *err);
+void ob_ce_say(outbox_error *err, int code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 void *ob_ce_alloc(size_t n);
 
 /* ---- cloudevents_rules.c: the types of CloudEvents, as text ------------- */

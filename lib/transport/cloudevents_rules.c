@@ -179,12 +179,10 @@ bool ob_ce_media_type_ok(const char *s)
 
 bool ob_ce_media_type_is_json(const char *s)
 {
-    const char *sub = strchr(s, '/');
+    const char *sub = s + strcspn(s, "/");
     size_t n;
 
-    if (sub == NULL)
-        return false;
-    sub++;
+    sub += *sub == '/';
     n = (size_t)(ce_token_end(sub) - sub);
     return (n == 4 && strncasecmp(sub, "json", 4) == 0)
         || (n > 5 && strncasecmp(sub + n - 5, "+json", 5) == 0);

@@ -310,45 +310,6 @@ START_TEST(json_or_not)
 }
 END_TEST
 
-/* Whatever comes, it is refused, or it can be written and read again. */
-START_TEST(any_envelope)
-{
-    static const char text[] =
-        WITH("\"time\":\"2018-04-05T17:31:00.5+02:00\",\"subject\":\"x\","
-             "\"partitionkey\":\"\\u20ac\",\"ext\":-5,\"flag\":true,"
-             "\"correlationid\":\"c\",\"datacontenttype\":\"a/json\","
-             "\"data\":{\"a\":[1]}");
-    uint64_t seed = 7;
-    int accepted = 0, rejected = 0;
-
-    for (int i = 0; i < 100000; i++) {
-        char body[sizeof text];
-        outbox_event *ev, *back;
-        outbox_error err = { .code = 0 };
-        memcpy(body, text, sizeof text);
-        size_t len = spoil_text(body, sizeof text - 1, &seed);
-        if (parse(NULL, 0, body, len, &ev, NULL, &err) != OUTBOX_OK) {
-            ck_assert_int_eq(err.code, OUTBOX_EINVAL);
-            rejected++;
-            continue;
-        }
-        accepted++;
-        ck_assert_int_ne(referee(body, len), 0);
-        char *json;
-        json_decref(structured(ev, &json));
-        back = json_ok(json);
-        same(back, ev);
-        outbox_cloudevents_free(back);
-        outbox_cloudevents_free(json);
-        outbox_cloudevents_free(ev);
-    }
-    ck_assert_int_gt(accepted, 1000);
-    ck_assert_int_gt(rejected, 1000);
-}
-END_TEST
-
-/* ---- out of memory ------------------------------------------------------ */
-
 static long calls, fail_at, outstanding;
 
 static void *failing_malloc(size_t n)
@@ -364,6 +325,49 @@ static void counting_free(void *p)
     outstanding -= p != NULL;
     free(p);
 }
+
+/* Whatever comes, it is refused, or it can be written and read again; nothing
+ * is left behind. */
+START_TEST(any_envelope)
+{
+    static const char text[] =
+        WITH("\"time\":\"2018-04-05T17:31:00.5+02:00\",\"subject\":\"x\","
+             "\"partitionkey\":\"\\u20ac\",\"ext\":-5,\"flag\":true,"
+             "\"correlationid\":\"c\",\"datacontenttype\":\"a/json\","
+             "\"data\":{\"a\":[1]}");
+    uint64_t seed = 7;
+    int accepted = 0, rejected = 0;
+
+    json_set_alloc_funcs(failing_malloc, counting_free);
+    for (int i = 0; i < 100000; i++) {
+        char body[sizeof text];
+        outbox_event *ev, *back;
+        outbox_error err = { .code = 0 };
+        memcpy(body, text, sizeof text);
+        size_t len = spoil_text(body, sizeof text - 1, &seed);
+        if (parse(NULL, 0, body, len, &ev, NULL, &err) != OUTBOX_OK) {
+            ck_assert_int_eq(err.code, OUTBOX_EINVAL);
+            ck_assert_int_eq(outstanding, 0);
+            rejected++;
+            continue;
+        }
+        accepted++;
+        ck_assert_int_ne(referee(body, len), 0);
+        char *json;
+        json_decref(structured(ev, &json));
+        back = json_ok(json);
+        same(back, ev);
+        outbox_cloudevents_free(back);
+        outbox_cloudevents_free(json);
+        outbox_cloudevents_free(ev);
+        ck_assert_int_eq(outstanding, 0);
+    }
+    ck_assert_int_gt(accepted, 1000);
+    ck_assert_int_gt(rejected, 1000);
+}
+END_TEST
+
+/* ---- out of memory ------------------------------------------------------ */
 
 static int oom_structured(outbox_error *err)
 {
