@@ -14,6 +14,7 @@ typedef struct life {
     bool       committed[EVENTS];
     bool       done[EVENTS];            /* the destination took it */
     bool       failing;                 /* some events fail as yet */
+    bool       aborted;                 /* the transaction is said to be lost */
     sink       sink;
     outbox_options opt;
 } life;
@@ -29,7 +30,7 @@ static void arm(const oom *o, bool on)
 /* What a call for want of memory may say. */
 static int allowed(const oom *o, int rc)
 {
-    ck_assert_msg(rc >= 0 || rc == OUTBOX_ENOMEM
+    ck_assert_msg(rc >= 0 || rc == OUTBOX_ENOMEM || rc == OUTBOX_EABORTED
                   || (o->any_code && rc >= OUTBOX_EINDOUBT), "code %d", rc);
     return rc;
 }
@@ -67,13 +68,17 @@ static outbox_event event_of(int number)
                            .n_headers = (size_t)number % 3 };
 }
 
-/* End the transaction, which a failure may have ended already; the events
- * from..to - 1 of which ok says so are committed if that worked. */
+/* End the transaction, which a failure may have ended already, or spoiled:
+ * then it must be rolled back.  The events from..to - 1 of which ok says so
+ * are committed if that worked. */
 static void end(life *l, int from, int to, const bool *ok)
 {
-    bool committed = l->w.sut->in_transaction(l->w.app)
+    bool committed = l->w.sut->in_transaction(l->w.app) && !l->aborted
                   && l->w.sut->commit(l->w.app) == 0;
 
+    if (l->w.sut->in_transaction(l->w.app))
+        l->w.sut->rollback(l->w.app);
+    l->aborted = false;
     for (int i = from; i < to; i++)
         l->committed[i] = committed && ok[i];
 }
@@ -86,8 +91,10 @@ static void publish_singly(life *l, outbox_t *ob)
     ck_ok(l->w.sut->begin(l->w.app));
     for (int i = 0; i < 4; i++) {
         outbox_event ev = event_of(i);
-        ok[i] = TRY(l, outbox_publish(ob, &ev, &err)) == OUTBOX_OK;
-        if (!l->w.sut->in_transaction(l->w.app))
+        int rc = TRY(l, outbox_publish(ob, &ev, &err));
+        ok[i] = rc == OUTBOX_OK;
+        l->aborted = rc == OUTBOX_EABORTED;
+        if (l->aborted || !l->w.sut->in_transaction(l->w.app))
             break;
     }
     end(l, 0, 4, ok);
@@ -105,7 +112,9 @@ static void publish_together(life *l, outbox_t *ob)
         at[i] = &ev[i];
     }
     ck_ok(l->w.sut->begin(l->w.app));
-    if (TRY(l, outbox_publish_many(ob, at, 4, &err)) == OUTBOX_OK)
+    int rc = TRY(l, outbox_publish_many(ob, at, 4, &err));
+    l->aborted = rc == OUTBOX_EABORTED;
+    if (rc == OUTBOX_OK)
         memset(ok + 4, true, 4);
     end(l, 4, 8, ok);
 }
@@ -205,7 +214,7 @@ static outbox_verdict mixed(sink *s, const outbox_event *ev,
     return number == 10 ? OUTBOX_REJECT : OUTBOX_ACK;
 }
 
-static void settle_pending(life *l)
+static void settle_pending(life *l, outbox_relay_t *r)
 {
     size_t n = sink_count(&l->sink);
 
@@ -214,8 +223,9 @@ static void settle_pending(life *l)
         if (number % 4 != 1)
             continue;
         arm(l->o, true);
-        int rc = sink_settle(&l->sink, i, number == 5 ? OUTBOX_RETRY
-                                                      : OUTBOX_ACK);
+        int rc = outbox_settle(r, sink_at(&l->sink, i)->token,
+                               number == 5 ? OUTBOX_RETRY : OUTBOX_ACK,
+                               "a reason, again");
         arm(l->o, false);
         if (rc == OUTBOX_OK && number != 5)
             l->done[number] = true;
@@ -279,10 +289,10 @@ static void relay_all(life *l)
         return;
     }
     relay_steps(l, r, 6);
-    settle_pending(l);
+    settle_pending(l, r);
     relay_steps(l, r, 4);
     l->failing = false;
-    settle_pending(l);
+    settle_pending(l, r);
     relay_steps(l, r, 4);
     arm(l->o, true);
     outbox_relay_stop(r, 0, &err);
