@@ -19,7 +19,7 @@ typedef struct life {
     outbox_options opt;
 } life;
 
-/* ---- calls that may fail --------------------------------------------------- */
+/* ---- calls that may fail -------------------------------------------- */
 
 static void arm(const oom *o, bool on)
 {
@@ -41,10 +41,11 @@ static int allowed(const oom *o, int rc)
 
 static int oom_rc;
 
-/* ---- publishing ------------------------------------------------------------ */
+/* ---- publishing ----------------------------------------------------- */
 
 static const outbox_header headers[] = {
-    { "traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01" },
+    { "traceparent",
+      "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01" },
     { "note", "long enough to outgrow the first buffer: "
               "0123456789012345678901234567890123456789012345678901234567890"
               "0123456789012345678901234567890123456789012345678901234567890"
@@ -158,7 +159,7 @@ static void publish_all(life *l)
     outbox_close(ob);
 }
 
-/* ---- the inbox ------------------------------------------------------------- */
+/* ---- the inbox ------------------------------------------------------ */
 
 static void accept_one(life *l, inbox_t *ib, const char *id)
 {
@@ -193,7 +194,7 @@ static void accept_all(life *l)
     inbox_close(ib);
 }
 
-/* ---- the relay ------------------------------------------------------------- */
+/* ---- the relay ------------------------------------------------------ */
 
 /* Of four events one passes at once, one waits for a verdict, one fails for a
  * while, one is rejected. */
@@ -300,7 +301,7 @@ static void relay_all(life *l)
     arm(l->o, false);
 }
 
-/* ---- afterwards ------------------------------------------------------------ */
+/* ---- afterwards ----------------------------------------------------- */
 
 static void check_nothing_lost(life *l)
 {

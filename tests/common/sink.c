@@ -10,7 +10,7 @@
 #include <string.h>
 #include <time.h>
 
-/* ---- copying an event ------------------------------------------------------ */
+/* ---- copying an event ----------------------------------------------- */
 
 static size_t text_room(const char *s)
 {
@@ -62,7 +62,7 @@ static void copy_event(sent *to, const outbox_event *ev)
     at[ev->payload_len] = '\0';
 }
 
-/* ---- the transport --------------------------------------------------------- */
+/* ---- the transport -------------------------------------------------- */
 
 static int sink_open(void *ctx, outbox_relay_t *relay, outbox_error *err)
 {
@@ -166,7 +166,7 @@ long event_number(const outbox_event *ev)
     return n;
 }
 
-/* ---- rules ------------------------------------------------------------------ */
+/* ---- rules ---------------------------------------------------------- */
 
 outbox_verdict sink_pending(sink *s, const outbox_event *ev,
                             outbox_token token, outbox_error *why)
@@ -193,7 +193,7 @@ outbox_verdict sink_reject(sink *s, const outbox_event *ev,
     return OUTBOX_REJECT;
 }
 
-/* ---- looking --------------------------------------------------------------- */
+/* ---- looking -------------------------------------------------------- */
 
 size_t sink_count(sink *s)
 {

@@ -63,7 +63,7 @@ extern const sut sut_memory, sut_sqlite;
 extern const sut *const suts[];
 extern const int n_suts;
 
-/* ---- one world for one test ------------------------------------------------ */
+/* ---- one world for one test ----------------------------------------- */
 
 typedef struct world {
     const sut *sut;

@@ -15,7 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* ---- databases ------------------------------------------------------------- */
+/* ---- databases ------------------------------------------------------ */
 
 int sqlite_exec(sqlite3 *db, const char *sql)
 {
@@ -67,7 +67,7 @@ static void db_destroy(void *db)
     free(db);
 }
 
-/* ---- connections ----------------------------------------------------------- */
+/* ---- connections ---------------------------------------------------- */
 
 static void *db_conn_open(void *db)
 {
@@ -139,7 +139,7 @@ static void db_sever(sut_link *link)
     sqlite3_progress_handler(link->conn, 1, refuse, NULL);
 }
 
-/* ---- transactions ---------------------------------------------------------- */
+/* ---- transactions --------------------------------------------------- */
 
 static int db_begin(void *conn)
 {
@@ -185,7 +185,7 @@ static int db_lose(void *conn)
     return !sqlite3_get_autocommit(conn);
 }
 
-/* ---- looking in, and tampering --------------------------------------------- */
+/* ---- looking in, and tampering -------------------------------------- */
 
 static int64_t db_count(void *db, enum sut_table table)
 {

@@ -109,8 +109,8 @@ int steps(outbox_relay_t *r, int n)
 
     for (int i = 0; i < n; i++) {
         int rc = outbox_relay_step(r, 0, &err);
-        ck_assert_msg(rc >= 0 || rc == OUTBOX_EBUSY || rc == OUTBOX_ESTALE, "step: %d %s", rc,
-                      err.text);
+        ck_assert_msg(rc >= 0 || rc == OUTBOX_EBUSY || rc == OUTBOX_ESTALE,
+                      "step: %d %s", rc, err.text);
         sum += rc > 0 ? rc : 0;
     }
     return sum;

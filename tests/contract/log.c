@@ -144,7 +144,7 @@ START_TEST(history_is_kept_as_long_as_asked)
 }
 END_TEST
 
-/* ---- behind the relay's back ----------------------------------------------- */
+/* ---- behind the relay's back ---------------------------------------- */
 
 static void emptied(int which, long before, long after, bool running)
 {

@@ -70,7 +70,7 @@ static int save(direct *d, const uint8_t who[16],
                         changes, n, &d->err);
 }
 
-/* ---- subscriptions and leases ---------------------------------------------- */
+/* ---- subscriptions and leases --------------------------------------- */
 
 START_TEST(a_subscription_is_made_once)
 {
@@ -186,7 +186,7 @@ START_TEST(crashes_are_counted_until_progress)
 }
 END_TEST
 
-/* ---- reading --------------------------------------------------------------- */
+/* ---- reading -------------------------------------------------------- */
 
 typedef struct taken {
     int64_t positions[64];
@@ -297,7 +297,7 @@ START_TEST(taking_a_lane_with_a_lost_anchor_starts_over)
 }
 END_TEST
 
-/* ---- saving ---------------------------------------------------------------- */
+/* ---- saving --------------------------------------------------------- */
 
 static outbox_row row_of(const direct *d, uint64_t chain, int64_t position)
 {
@@ -418,7 +418,7 @@ START_TEST(the_dead_block_their_chain_if_so_wished)
 }
 END_TEST
 
-/* ---- trials and trimming --------------------------------------------------- */
+/* ---- trials and trimming -------------------------------------------- */
 
 START_TEST(starts_are_counted_until_the_trial_ends)
 {

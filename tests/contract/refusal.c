@@ -101,24 +101,28 @@ static const char *const not_utf8[] = {
     "fine \xe2\x82\xac then \xc3("
 };
 
+/* An event that is bad in one field: the n-th, counted around. */
+static void refused_text(int which, size_t n, const char *text)
+{
+    static const char *const fields[] = { "topic", "type", "key",
+                                          "content_type", "header", "header" };
+    outbox_header h = { n % 6 == 4 ? text : "name", n % 6 == 5 ? text : "v" };
+    outbox_event ev = good();
+    const char **at[] = { &ev.topic, &ev.type, &ev.key, &ev.content_type };
+
+    if (n % 6 < 4) {
+        *at[n % 6] = text;
+    } else {
+        ev.headers = &h;
+        ev.n_headers = 1;
+    }
+    refused(which, &ev, fields[n % 6], "UTF-8");
+}
+
 START_TEST(text_that_is_not_utf8)
 {
-    for (size_t i = 0; i < sizeof not_utf8 / sizeof *not_utf8; i++) {
-        outbox_header h = { "name", not_utf8[i] };
-        outbox_event ev = good();
-        switch (i % 6) {
-        case 0: ev.topic = not_utf8[i]; break;
-        case 1: ev.type = not_utf8[i]; break;
-        case 2: ev.key = not_utf8[i]; break;
-        case 3: ev.content_type = not_utf8[i]; break;
-        case 4: h.name = not_utf8[i]; h.value = "v"; /* fall through */
-        default: ev.headers = &h; ev.n_headers = 1; break;
-        }
-        static const char *const fields[] = { "topic", "type", "key",
-                                              "content_type", "header",
-                                              "header" };
-        refused(_i, &ev, fields[i % 6], "UTF-8");
-    }
+    for (size_t i = 0; i < sizeof not_utf8 / sizeof *not_utf8; i++)
+        refused_text(_i, i, not_utf8[i]);
 }
 END_TEST
 

@@ -111,7 +111,7 @@ START_TEST(a_migration_that_was_another_is_refused)
 }
 END_TEST
 
-/* ---- at once --------------------------------------------------------------- */
+/* ---- at once -------------------------------------------------------- */
 
 enum { MIGRATORS = 6 };
 

@@ -9,9 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- a transport that settles out of order --------------------------------- */
+/* ---- a transport that settles out of order -------------------------- */
 
-typedef struct flights {                /* what is in flight, as a sink sees it */
+typedef struct flights {                /* what a sink knows of them */
     size_t sent_first;                  /* in the sink's list, all unsettled */
     bool   pending[2000];
     bool   together;                    /* two of one key were seen in flight */
@@ -130,7 +130,7 @@ START_TEST(events_without_a_key_fly_together)
 }
 END_TEST
 
-/* ---- settling within send -------------------------------------------------- */
+/* ---- settling within send ------------------------------------------- */
 
 static void *settle_now(void *arg)
 {
@@ -199,7 +199,7 @@ START_TEST(the_first_of_two_verdicts_wins)
 }
 END_TEST
 
-/* ---- late, double, unknown ------------------------------------------------- */
+/* ---- late, double, unknown ------------------------------------------ */
 
 START_TEST(a_second_verdict_is_stale)
 {
@@ -304,7 +304,7 @@ START_TEST(no_verdict_in_time_is_a_retry)
     run_for(&w, r, 1000, 50);
     for (long i = 0; i < 10; i++)
         ck_assert_uint_eq(sink_times(&w.sink, i), i % 2 ? 2 : 1);
-    outbox_relay_free(r);
+    relay_drop(r);
     world_close(&w);
 }
 END_TEST
@@ -403,7 +403,7 @@ START_TEST(a_late_reject_does_not_touch_a_later_flight)
 }
 END_TEST
 
-/* ---- from many threads ----------------------------------------------------- */
+/* ---- from many threads ---------------------------------------------- */
 
 typedef struct settler {
     sink  *sink;

@@ -23,7 +23,7 @@ static void sqlite_world(world *w)
     ck_assert_str_eq(w->sut->name, "sqlite");
 }
 
-/* ---- transactions that end by themselves ----------------------------------- */
+/* ---- transactions that end by themselves ---------------------------- */
 
 START_TEST(insert_or_rollback_leaves_no_lone_event)
 {
@@ -258,7 +258,29 @@ START_TEST(the_first_statement_is_the_insert)
 }
 END_TEST
 
-/* ---- read-only ------------------------------------------------------------- */
+/* What the caller inserted last is what he asks for. */
+START_TEST(the_callers_last_rowid_is_kept)
+{
+    world w;
+    outbox_error err;
+    inbox_t *ib;
+
+    sqlite_world(&w);
+    publish_numbers(&w, "k", 0, 7);
+    ck_ok(inbox_sqlite_open(&ib, w.app, NULL, &err));
+    ck_ok(w.sut->begin(w.app));
+    sqlite_exec(w.app, "INSERT INTO work(rowid, x) VALUES (4711, 1)");
+    ck_ok(publish_number(w.ob, "k", 7, &err));
+    ck_assert_int_eq(sqlite3_last_insert_rowid(w.app), 4711);
+    ck_assert_int_eq(inbox_accept(ib, "c", "id", &err), 1);
+    ck_assert_int_eq(sqlite3_last_insert_rowid(w.app), 4711);
+    ck_ok(w.sut->commit(w.app));
+    inbox_close(ib);
+    world_close(&w);
+}
+END_TEST
+
+/* ---- read-only ------------------------------------------------------ */
 
 START_TEST(query_only_is_read_only)
 {
@@ -275,7 +297,7 @@ START_TEST(query_only_is_read_only)
 }
 END_TEST
 
-/* ---- connecting ------------------------------------------------------------ */
+/* ---- connecting ----------------------------------------------------- */
 
 static void no_connection(const char *path, int code, const char *word)
 {
@@ -423,7 +445,7 @@ START_TEST(publishing_into_memory_works)
 }
 END_TEST
 
-/* ---- prefixes -------------------------------------------------------------- */
+/* ---- prefixes ------------------------------------------------------- */
 
 START_TEST(two_prefixes_are_two_outboxes)
 {
@@ -481,7 +503,7 @@ START_TEST(prefixes_that_are_refused)
 }
 END_TEST
 
-/* ---- what happens to the file ----------------------------------------------- */
+/* ---- what happens to the file --------------------------------------- */
 
 START_TEST(the_file_stays_sound)
 {
@@ -542,7 +564,7 @@ START_TEST(a_killed_process_loses_nothing)
 }
 END_TEST
 
-/* ---- silence --------------------------------------------------------------- */
+/* ---- silence -------------------------------------------------------- */
 
 static void noisy_things(sink_rule *rule)
 {
@@ -604,6 +626,7 @@ void add_sqlite_tests(Suite *s)
     tcase_add_test(tc, a_locked_database_is_busy_and_recovers);
     tcase_add_test(tc, a_stale_snapshot_is_busy);
     tcase_add_test(tc, the_first_statement_is_the_insert);
+    tcase_add_test(tc, the_callers_last_rowid_is_kept);
     tcase_add_test(tc, query_only_is_read_only);
     tcase_add_test(tc, private_databases_are_refused);
     tcase_add_test(tc, what_is_no_database);

@@ -172,7 +172,7 @@ START_TEST(another_process_wakes_it)
 }
 END_TEST
 
-/* ---- start and stop -------------------------------------------------------- */
+/* ---- start and stop ------------------------------------------------- */
 
 START_TEST(step_is_refused_while_it_runs)
 {
@@ -334,7 +334,7 @@ START_TEST(start_says_when_the_tables_are_missing)
 }
 END_TEST
 
-/* ---- busy ------------------------------------------------------------------ */
+/* ---- busy ----------------------------------------------------------- */
 
 typedef struct busy {
     world *w;

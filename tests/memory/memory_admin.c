@@ -10,7 +10,7 @@
 
 #define DEDUP_KEEP_MS INT64_C(604800000)        /* a week */
 
-/* ---- trimming and scheduling -------------------------------------------- */
+/* ---- trimming and scheduling ---------------------------------------- */
 
 static void forget_dedup_keys(mem_db *db, int limit)
 {
@@ -131,7 +131,7 @@ int mem_op_promote(outbox_store *st, int limit, int64_t *next_ms,
     return mem_exit(st, MEM_PROMOTE, n, err);
 }
 
-/* ---- people ------------------------------------------------------------- */
+/* ---- people --------------------------------------------------------- */
 
 int mem_op_find(outbox_store *st, const char *name, int64_t *sub,
                 outbox_error *err)

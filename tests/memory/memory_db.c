@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* ---- arrays ------------------------------------------------------------ */
+/* ---- arrays --------------------------------------------------------- */
 
 void *mem_push(mem_array *a, size_t size)
 {
@@ -34,7 +34,7 @@ void mem_remove(mem_array *a, size_t size, size_t i)
     memmove(at, at + size, (--a->n - i) * size);
 }
 
-/* ---- records ----------------------------------------------------------- */
+/* ---- records -------------------------------------------------------- */
 
 static char *put_bytes(char *to, outbox_bytes *b)
 {
@@ -85,7 +85,7 @@ void mem_mark_free(mem_mark *m)
     free(m->id);
 }
 
-/* ---- databases and connections ----------------------------------------- */
+/* ---- databases and connections -------------------------------------- */
 
 mem_db *mem_db_new(void)
 {
@@ -200,7 +200,7 @@ void mem_conn_free(mem_conn *c)
     free(c);
 }
 
-/* ---- transactions ------------------------------------------------------ */
+/* ---- transactions --------------------------------------------------- */
 
 size_t mem_pending(const mem_db *db, enum mem_undo_kind kind)
 {
@@ -398,7 +398,7 @@ void mem_read_only(mem_conn *c, int on)
     c->read_only = on;
 }
 
-/* ---- faults ------------------------------------------------------------ */
+/* ---- faults --------------------------------------------------------- */
 
 static void set_fault(mem_db *db, enum mem_op op, mem_fault fault)
 {
@@ -441,7 +441,7 @@ void mem_freeze_beats(mem_conn *c, int on)
     pthread_mutex_unlock(&c->db->lock);
 }
 
-/* ---- looking in -------------------------------------------------------- */
+/* ---- looking in ----------------------------------------------------- */
 
 static int64_t visible_marks(const mem_db *db)
 {

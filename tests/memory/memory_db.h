@@ -116,7 +116,7 @@ int     mem_end(mem_conn *c, bool commit);
 void    mem_undo_to(mem_db *db, size_t n);
 void    mem_mark_free(mem_mark *m);
 
-/* ---- between the two files of operations -------------------------------- */
+/* ---- between the two files of operations ---------------------------- */
 
 typedef struct mem_store {
     outbox_store base;
@@ -167,7 +167,7 @@ int mem_op_dead(outbox_store *st, int64_t sub, int limit, outbox_sink *sink,
 int mem_op_admin(outbox_store *st, int64_t sub, enum outbox_admin what,
                  const outbox_admin_arg *arg, outbox_error *err);
 
-/* ---- shared by the relay's side and the people's ------------------------ */
+/* ---- shared by the relay's side and the people's -------------------- */
 
 mem_sub *mem_find_sub(mem_db *db, const char *name);
 /* Index of the first committed row past position; positions ascend. */

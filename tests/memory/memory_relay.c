@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- the relay's side: subscriptions and lanes ------------------------- */
+/* ---- the relay's side: subscriptions and lanes ---------------------- */
 
 int mem_op_migrate(outbox_store *st, uint32_t lanes, outbox_error *err)
 {
@@ -140,8 +140,9 @@ static void show_lane(mem_db *db, const mem_lane *l, outbox_lane *out)
 
 static int by_id(const void *a, const void *b)
 {
-    return memcmp(((const outbox_beat *)a)->id, ((const outbox_beat *)b)->id,
-                  sizeof ((const outbox_beat *)a)->id);
+    const outbox_beat *left = a, *right = b;
+
+    return memcmp(left->id, right->id, sizeof left->id);
 }
 
 static int list_relays(mem_db *db, int64_t sub, outbox_beat *relays, int max)
@@ -300,7 +301,7 @@ int mem_op_acquire(outbox_store *st, int64_t sub, const uint8_t me[16],
     return mem_exit(st, MEM_ACQUIRE, OUTBOX_OK, err);
 }
 
-/* ---- reading ----------------------------------------------------------- */
+/* ---- reading -------------------------------------------------------- */
 
 static size_t first_after(const mem_db *db, const outbox_lane *lanes,
                           uint32_t n)
@@ -371,7 +372,7 @@ int mem_op_read(outbox_store *st, int64_t sub, outbox_lane *lanes,
     return mem_exit(st, MEM_READ, rc, err);
 }
 
-/* ---- saving ------------------------------------------------------------ */
+/* ---- saving --------------------------------------------------------- */
 
 static size_t find_parked(const mem_db *db, int64_t sub, int64_t seq)
 {
@@ -544,7 +545,7 @@ int mem_op_trial(outbox_store *st, int64_t sub, const uint8_t me[16],
     return mem_exit(st, MEM_TRIAL, l->starts, err);
 }
 
-/* ---- parked and dead --------------------------------------------------- */
+/* ---- parked and dead ------------------------------------------------ */
 
 int mem_op_parked(outbox_store *st, int64_t sub, uint64_t chain, int limit,
                       outbox_sink *sink, void *arg, outbox_error *err)
@@ -623,7 +624,7 @@ int mem_op_blocked(outbox_store *st, int64_t sub, uint32_t lane,
     return mem_exit(st, MEM_BLOCKED, rc, err);
 }
 
-/* ---- leaving --------------------------------------------------------------- */
+/* ---- leaving -------------------------------------------------------- */
 
 int mem_op_leave(outbox_store *st, int64_t sub, const uint8_t me[16],
                      outbox_error *err)

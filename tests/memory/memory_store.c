@@ -22,7 +22,7 @@ mem_conn *mem_conn_of(outbox_store *st)
     return ((mem_store *)st)->conn;
 }
 
-/* ---- entering and leaving ---------------------------------------------- */
+/* ---- entering and leaving ------------------------------------------- */
 
 static bool fault_strikes(mem_fault *f, bool after)
 {
@@ -133,7 +133,7 @@ int mem_nomem(outbox_error *err)
     return outbox_error_set(err, OUTBOX_ENOMEM, "out of memory");
 }
 
-/* ---- publishing -------------------------------------------------------- */
+/* ---- publishing ----------------------------------------------------- */
 
 int mem_log_push(mem_db *db, const outbox_row *row)
 {
@@ -261,12 +261,13 @@ static int mem_backlog(outbox_store *st, int64_t *events, outbox_error *err)
     return mem_exit(st, MEM_BACKLOG, OUTBOX_OK, err);
 }
 
-/* ---- the inbox --------------------------------------------------------- */
+/* ---- the inbox ------------------------------------------------------ */
 
 static bool same_mark(const mem_mark *m, const char *consumer,
                       const outbox_bytes *id, int is_uuid)
 {
-    return m->is_uuid == is_uuid && m->id_len == id->len && memcmp(m->id, id->ptr, id->len) == 0
+    return m->is_uuid == is_uuid && m->id_len == id->len
+        && memcmp(m->id, id->ptr, id->len) == 0
         && strcmp(m->consumer, consumer) == 0;
 }
 
@@ -384,7 +385,7 @@ static int mem_prune(outbox_store *st, int64_t keep_ms, int limit,
     return mem_exit(st, MEM_PRUNE, rc, err);
 }
 
-/* ---- without a transaction --------------------------------------------- */
+/* ---- without a transaction ------------------------------------------ */
 
 static int mem_wait(outbox_store *st, int wake_fd, int hint, int timeout_ms)
 {
@@ -473,7 +474,7 @@ static const outbox_store_ops mem_ops = {
     .close = mem_close,
 };
 
-/* ---- handles ----------------------------------------------------------- */
+/* ---- handles -------------------------------------------------------- */
 
 static int make_store(mem_store **out, mem_conn *c, bool owns,
                       outbox_options *o, const outbox_options *opt,

@@ -23,7 +23,7 @@ enum { MEM_VERSION = 1 };               /* of the tables: 0 is none */
 mem_db *mem_db_new(void);               /* without tables: migrate first */
 void    mem_db_free(mem_db *db);        /* after all its connections */
 
-/* ---- connections ------------------------------------------------------- */
+/* ---- connections ---------------------------------------------------- */
 
 mem_conn *mem_conn_new(mem_db *db);
 void      mem_conn_free(mem_conn *c);
@@ -38,7 +38,7 @@ int mem_inbox_open(inbox_t **out, mem_conn *c, const outbox_options *opt,
 int mem_outbox_connect(outbox_t **out, mem_db *db, const outbox_options *opt,
                        mem_conn **link, outbox_error *err);
 
-/* ---- the caller's transaction ------------------------------------------ */
+/* ---- the caller's transaction --------------------------------------- */
 
 int    mem_begin(mem_conn *c);
 int    mem_commit(mem_conn *c);         /* EABORTED: it was a rollback */
@@ -54,7 +54,7 @@ void   mem_abort(mem_conn *c);
 void   mem_abort_silently(mem_conn *c);
 void   mem_read_only(mem_conn *c, int on);
 
-/* ---- faults ------------------------------------------------------------ */
+/* ---- faults --------------------------------------------------------- */
 
 enum mem_op {
     MEM_APPEND, MEM_ACCEPT, MEM_BACKLOG, MEM_COMMIT, MEM_PRUNE, MEM_MIGRATE,
@@ -77,7 +77,7 @@ void mem_sever(mem_conn *c);
 /* The beats of c are answered but not counted, as if it hung. */
 void mem_freeze_beats(mem_conn *c, int on);
 
-/* ---- looking in, and tampering ----------------------------------------- */
+/* ---- looking in, and tampering -------------------------------------- */
 
 enum mem_table {
     MEM_LOG, MEM_SCHEDULED_ROWS, MEM_PARKED_ROWS, MEM_DEAD_ROWS, MEM_MARKS,

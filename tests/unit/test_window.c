@@ -44,7 +44,7 @@ static void bench_close(bench *b)
     ck_assert_int_eq(b->alloc.outstanding, 0);
 }
 
-/* ---- the invariants -------------------------------------------------------- */
+/* ---- the invariants ------------------------------------------------- */
 
 /* Each libcheck assertion writes to a file: here they are counted up. */
 static bool slot_is_sound(bench *b, const ob_slot *s,
@@ -89,7 +89,7 @@ static void check(bench *b)
         ck_abort_msg("not sound after %lld events", (long long)b->last);
 }
 
-/* ---- random use ------------------------------------------------------------ */
+/* ---- random use ----------------------------------------------------- */
 
 static void add_some(bench *b)
 {
@@ -184,32 +184,29 @@ static void lose_lane(bench *b, uint32_t lane)
     }
 }
 
+static void wait_is_over(bench *b)
+{
+    ob_slot *s = any(b, OB_WAITING);
+
+    if (s != NULL)
+        ob_window_ready(&b->w, s);
+}
+
+static void lose_sometimes(bench *b)
+{
+    if (draw(b, 20) == 0)
+        lose_lane(b, draw(b, 2));
+}
+
 static void one_step(bench *b)
 {
-    ob_slot *s;
+    static void (*const things[])(bench *) = {
+        add_some, add_some, add_some, send_some, send_some, send_some,
+        judge_some, judge_some, judge_some, apply_verdicts, wait_is_over,
+        lose_sometimes
+    };
 
-    switch (draw(b, 12)) {
-    case 0: case 1: case 2:
-        add_some(b);
-        break;
-    case 3: case 4: case 5:
-        send_some(b);
-        break;
-    case 6: case 7: case 8:
-        judge_some(b);
-        break;
-    case 9:
-        apply_verdicts(b);
-        break;
-    case 10:
-        if ((s = any(b, OB_WAITING)) != NULL)
-            ob_window_ready(&b->w, s);
-        break;
-    default:
-        if (draw(b, 20) == 0)
-            lose_lane(b, draw(b, 2));
-        break;
-    }
+    things[draw(b, sizeof things / sizeof *things)](b);
     retire_some(b);
 }
 
