@@ -181,21 +181,26 @@ static bool is_due(const ob_blocked *b, int64_t now_ms)
     return b->due_ms <= now_ms && b->loaded == 0 && !b->dead;
 }
 
-/* One that is due, or NULL and the time of the next one is known. */
+/* One that is due, or NULL and the time of the next one is known.  The search
+ * goes on where the last one ended: many may be due at once. */
 ob_blocked *ob_blocked_next_due(outbox_relay_t *r)
 {
+    ob_blocked_set *set = &r->blocked;
     int64_t next = INT64_MAX;
 
-    if (r->blocked.next_due_ms > r->now_ms)
+    if (set->next_due_ms > r->now_ms)
         return NULL;
-    for (uint32_t i = 0; i < r->blocked.size; i++) {
-        for (ob_blocked *b = r->blocked.buckets[i]; b != NULL; b = b->next) {
-            if (is_due(b, r->now_ms))
+    for (uint32_t i = 0; i < set->size; i++) {
+        uint32_t at = (set->hand + i) & (set->size - 1);
+        for (ob_blocked *b = set->buckets[at]; b != NULL; b = b->next) {
+            if (is_due(b, r->now_ms)) {
+                set->hand = at;
                 return b;
+            }
             if (b->loaded == 0 && !b->dead && b->due_ms < next)
                 next = b->due_ms;
         }
     }
-    r->blocked.next_due_ms = next;
+    set->next_due_ms = next;
     return NULL;
 }

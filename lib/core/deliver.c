@@ -173,9 +173,14 @@ int ob_deliver_parked(outbox_relay_t *r, outbox_error *err)
     ob_blocked *b;
     int rc = OUTBOX_OK;
 
-    while (rc == OUTBOX_OK && ob_window_room(&r->win) > 0 &&
-           r->breaker == OB_CLOSED && (b = ob_blocked_next_due(r)) != NULL)
+    for (int n = 0; rc == OUTBOX_OK && n < OB_LOAD_CHAINS; n++) {
+        if (ob_window_room(&r->win) == 0 || r->breaker != OB_CLOSED)
+            break;
+        b = ob_blocked_next_due(r);
+        if (b == NULL)
+            break;
         rc = load_chain(r, b, err);
+    }
     return rc;
 }
 

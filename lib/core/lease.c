@@ -240,7 +240,7 @@ static int look(outbox_relay_t *r, bool beats, outbox_error *err)
     outbox_lane io[OUTBOX_MAX_LANES];
     outbox_beat peers[OB_MAX_PEERS];
     int64_t before_ms = r->now_ms;
-    bool was_paused = r->sub.paused != 0;
+    bool held = r->sub.paused || !ob_lease_valid(r, before_ms);
 
     memset(io, 0, sizeof io);
     int n = r->store->ops->beat(r->store, &r->sub, r->id,
@@ -256,7 +256,7 @@ static int look(outbox_relay_t *r, bool beats, outbox_error *err)
         r->beat_ms = before_ms + r->opt.lease_ms / 4;
         r->lease_until_ms = before_ms + r->opt.lease_ms - margin_ms(r);
     }
-    r->at_end = r->at_end && !(was_paused && !r->sub.paused);
+    r->at_end = r->at_end && !held;     /* read again, if we may now */
     watch_peers(r, peers, n);
     pthread_mutex_lock(&r->lock);
     for (uint32_t i = 0; i < r->sub.lanes; i++)

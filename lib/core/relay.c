@@ -148,11 +148,18 @@ int ob_relay_count(outbox_relay_t *r, outbox_error *err)
     return OUTBOX_OK;
 }
 
+static bool held(const outbox_relay_t *r)
+{
+    return r->sub.paused || !ob_lease_valid(r, r->now_ms);
+}
+
 /* Parked rows first: they are older than what the log still has. */
 static int deliver(outbox_relay_t *r, outbox_error *err)
 {
-    if (!ob_lease_valid(r, r->now_ms) || r->sub.paused)
+    if (held(r)) {
+        r->at_end = true;               /* until the look that ends it */
         return OUTBOX_OK;
+    }
     int rc = ob_deliver_scheduled(r, err);
     if (rc == OUTBOX_OK)
         rc = ob_deliver_parked(r, err);

@@ -17,6 +17,7 @@ enum {
     OB_MAX_PEERS = 64,          /* relays of one subscription */
     OB_TRIM_ROWS = 500,         /* in one transaction of ours */
     OB_LOAD_ROWS = 100,         /* parked rows of a chain, at a time */
+    OB_LOAD_CHAINS = 64,        /* in one turn, for others wait meanwhile */
     OB_PROMOTE_ROWS = 500,      /* scheduled events, at a time */
     OB_TRIAL_EVENTS = 1000,     /* of a lane that killed its owners */
     OB_LINE = 256, OB_LINES = 32    /* of the log, in one turn */
@@ -55,6 +56,7 @@ typedef struct ob_blocked {
 typedef struct ob_blocked_set {
     ob_blocked **buckets;
     uint32_t     size, count;   /* size: a power of two, or 0 */
+    uint32_t     hand;          /* bucket that was looked at last */
     int64_t      next_due_ms;
 } ob_blocked_set;
 
