@@ -271,6 +271,29 @@ START_TEST(reading_from_a_wrong_anchor_is_stale)
 }
 END_TEST
 
+/* The lanes stand at different places, and it is the farther one whose anchor
+ * is gone. */
+START_TEST(reading_checks_every_anchor)
+{
+    direct d;
+    taken t = { .most = 64 };
+
+    direct_open(&d, _i, 2);
+    publish_numbers(&d.w, NULL, 0, 10);
+    beat(&d, me, 2);
+    acquire(&d, me);
+    read_rows(&d, 3, &t);
+    outbox_cursor near = d.lanes[0].cursor;
+    read_rows(&d, 3, &t);
+    d.lanes[0].cursor = near;
+    d.lanes[1].cursor.id[7] ^= 1;
+    ck_assert_int_eq(read_rows(&d, 10, &t), OUTBOX_ESTALE);
+    d.lanes[1].cursor.id[7] ^= 1;
+    ck_assert_int_ge(read_rows(&d, 10, &t), 4);
+    direct_close(&d);
+}
+END_TEST
+
 START_TEST(taking_a_lane_with_a_lost_anchor_starts_over)
 {
     direct d;
@@ -473,6 +496,28 @@ START_TEST(trimming_spares_cursors_and_the_newest)
 }
 END_TEST
 
+START_TEST(trimming_waits_for_the_slowest_lane)
+{
+    direct d;
+    taken t = { .most = 3 };
+
+    direct_open(&d, _i, 2);
+    publish_numbers(&d.w, NULL, 0, 20);
+    beat(&d, me, 2);
+    acquire(&d, me);
+    read_rows(&d, 3, &t);               /* both lanes after the third row */
+    ck_ok(save(&d, me, NULL, 0));
+    outbox_cursor slow = d.lanes[0].cursor;
+    t.most = 64;
+    read_rows(&d, 9, &t);
+    d.lanes[0].cursor = slow;
+    ck_ok(save(&d, me, NULL, 0));       /* one of them after the twelfth */
+    ck_assert_int_eq(d.ops->trim(d.st, 100, &d.err), 2);
+    ck_assert_int_eq(d.w.sut->count(d.w.db, SUT_LOG), 18);
+    direct_close(&d);
+}
+END_TEST
+
 START_TEST(own_transactions_refuse_an_open_one)
 {
     direct d;
@@ -517,5 +562,7 @@ void add_ops_tests(Suite *s)
     tcase_add_loop_test(tc, starts_are_counted_until_the_trial_ends, 0,
                         n_suts);
     tcase_add_loop_test(tc, trimming_spares_cursors_and_the_newest, 0, n_suts);
+    tcase_add_loop_test(tc, trimming_waits_for_the_slowest_lane, 0, n_suts);
+    tcase_add_loop_test(tc, reading_checks_every_anchor, 0, n_suts);
     tcase_add_loop_test(tc, own_transactions_refuse_an_open_one, 0, n_suts);
 }
