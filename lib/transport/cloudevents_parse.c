@@ -19,6 +19,9 @@ enum {
     CE_SUBJECT = CE_REQUIRED, CE_TIME, CE_CONTENT_TYPE, CE_KEY, CE_SLOTS
 };
 
+/* Each is compared with all before it, and a stranger may have sent them. */
+enum { CE_EXTENSIONS = 512 };
+
 static const char *const ce_slot_names[CE_SLOTS] = {
     [CE_ID] = "id",           [CE_SOURCE] = "source",
     [CE_TYPE] = "type",       [CE_SPECVERSION] = "specversion",
@@ -99,6 +102,9 @@ static int ce_keep(ce_parse *p, const char *name, const char *value,
     if (len == 0)
         return OUTBOX_OK;
     name = ce_header_name(name);
+    if (p->n == CE_EXTENSIONS)
+        return ob_ce_invalid(err, "more than %d extension attributes",
+                             CE_EXTENSIONS);
     for (size_t i = 0; i < p->n; i++) {
         if (strcmp(p->headers[i].name, name) == 0)
             return ob_ce_invalid(err, "attribute %.60s is there twice", name);

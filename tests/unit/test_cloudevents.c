@@ -410,6 +410,30 @@ START_TEST(utf8_of_the_body)
 }
 END_TEST
 
+/* As many extensions as are read, and one more. */
+START_TEST(many_extensions)
+{
+    static char json[16384];
+
+    for (int n = 512; n <= 513; n++) {
+        int len = snprintf(json, sizeof json, "{" BARE ",\"type\":\"t\"");
+        for (int i = 0; i < n; i++)
+            len += snprintf(json + len, sizeof json - (size_t)len,
+                            ",\"a%d\":%d", i, i);
+        json[len++] = '}';
+        json[len] = '\0';
+        if (n > 512) {
+            json_refused(json, (size_t)len, "more than 512 extension");
+            continue;
+        }
+        outbox_event *ev = json_ok(json);
+        ck_assert_uint_eq(ev->n_headers, 512);
+        ck_assert_str_eq(header_in(ev, "a511"), "511");
+        outbox_cloudevents_free(ev);
+    }
+}
+END_TEST
+
 /* ---- rules of binary mode ----------------------------------------------- */
 
 /* HTTP 3.1.3.2, as a value of ce-a: what it is (NULL: unset), or what is said
@@ -597,6 +621,7 @@ int main(void)
     EACH(tc, base64_values, base64s);
     tcase_add_test(tc, all_characters);
     tcase_add_test(tc, utf8_of_the_body);
+    tcase_add_test(tc, many_extensions);
     tc = suite_case(s, "binary");
     EACH(tc, header_values, values);
     EACH(tc, rule_of_binary, headers);
