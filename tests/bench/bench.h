@@ -73,7 +73,8 @@ void bench_foot(void);
 void bench_place_open(void);                /* a directory of our own */
 const char *bench_place(void);
 const char *bench_place_kind(void);         /* "ext4" */
-double bench_place_sync(void);              /* median fdatasync, seconds */
+/* Median seconds of an fdatasync after 4 KiB, and of one after nothing. */
+void bench_place_sync(double *dirty, double *clean);
 /* A path in it, removed with its -wal and -shm at the end. */
 const char *bench_file(const char *name);
 void bench_remove(const char *path);        /* with its -wal and -shm */

@@ -123,28 +123,35 @@ void bench_remove(const char *path)
     unlink(other);
 }
 
-double bench_place_sync(void)
+static double timed_sync(int fd)
+{
+    double from = bench_now();
+
+    if (fdatasync(fd) != 0)
+        bench_die("fdatasync: %s", strerror(errno));
+    return bench_now() - from;
+}
+
+void bench_place_sync(double *dirty, double *clean)
 {
     enum { N = 200 };
     static char page[4096];
-    double v[N];
-    int fd = open(bench_file("sync"), O_RDWR | O_CREAT | O_TRUNC, 0600);
+    double d[N], c[N];
+    const char *path = bench_file("sync");
+    int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
 
     if (fd < 0)
-        bench_die("%s: %s", bench_file("sync"), strerror(errno));
+        bench_die("%s: %s", path, strerror(errno));
     for (int i = 0; i < N; i++) {
-        double from;
-
         if (pwrite(fd, page, sizeof page, (off_t)(i % 16) * 4096) < 0)
             bench_die("pwrite: %s", strerror(errno));
-        from = bench_now();
-        if (fdatasync(fd) != 0)
-            bench_die("fdatasync: %s", strerror(errno));
-        v[i] = bench_now() - from;
+        d[i] = timed_sync(fd);
+        c[i] = timed_sync(fd);
     }
     close(fd);
-    bench_remove(bench_file("sync"));
-    return bench_median(v, N);
+    bench_remove(path);
+    *dirty = bench_median(d, N);
+    *clean = bench_median(c, N);
 }
 
 static void copy_bytes(int in, int out)

@@ -87,7 +87,9 @@ void bench_head(void)
     struct utsname os;
     char processor[64];
     int version = outbox_version();
+    double dirty, clean;
 
+    bench_place_sync(&dirty, &clean);
     started = bench_now();
     uname(&os);
     read_processor(processor, sizeof processor);
@@ -95,9 +97,10 @@ void bench_head(void)
            version >> 8 & 255, version & 255, sqlite3_libversion(),
            os.sysname, os.release);
     printf("%ld cores, %s\n", sysconf(_SC_NPROCESSORS_ONLN), processor);
-    printf("%s on %s, fdatasync of 4 KiB %s%s\n", bench_place(),
-           bench_place_kind(), bench_time(bench_place_sync()),
-           bench_quick ? "; quick: rough figures" : "");
+    printf("%s on %s, fdatasync %s\n", bench_place(), bench_place_kind(),
+           bench_time(dirty));
+    if (bench_quick)
+        puts("Quick: rough figures.");
     if (!strcmp(bench_place_kind(), "tmpfs"))
         puts("A file system in memory: set BENCH_DIR to a real disk.");
     printf("\n%-30s %16s  %-16s  %s\n", "", "median", "ratio (range)",
