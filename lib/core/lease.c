@@ -209,6 +209,8 @@ static void give_back(outbox_relay_t *r, uint32_t n)
         ob_lane *l = &r->lanes[i];
         if (l->mine && !l->leaving) {
             l->leaving = true;
+            r->dirty = true;            /* the save lets it go */
+            r->save_ms = r->now_ms;
             n--;
         }
     }

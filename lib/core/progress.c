@@ -12,7 +12,9 @@
  *  1. A cursor never passes an event of its lane that is not DONE; and an
  *     event is DONE only when the destination has it, or in the same
  *     transaction that parks or buries it.
- *  2. One transaction writes cursors and fates together, with the token of
+ *  2. A saved cursor never goes back, but by a person's replay: the row where
+ *     it was may be trimmed.
+ *  3. One transaction writes cursors and fates together, with the token of
  *     every lane concerned in it.
  */
 #include "relay.h"
@@ -176,7 +178,7 @@ static void lanes_saved(outbox_relay_t *r, const outbox_lane *io, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++) {
         ob_lane *l = &r->lanes[io[i].lane];
-        l->saved = io[i].cursor;
+        l->done = l->saved = io[i].cursor;      /* it never goes back */
         l->on_trial = l->on_trial && !io[i].on_trial;
         if (!io[i].release)
             continue;
