@@ -24,6 +24,10 @@ void add_fork_tests(Suite *s);
 void add_schema_tests(Suite *s);
 void add_fault_tests(Suite *s);
 void add_ops_tests(Suite *s);
+void add_file_tests(Suite *s);
 void add_sqlite_tests(Suite *s);
+
+void add_kinds_tests(Suite *s);
+void add_trial_tests(Suite *s);
 
 #endif

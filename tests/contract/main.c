@@ -26,6 +26,9 @@ int main(void)
     add_schema_tests(s);
     add_fault_tests(s);
     add_ops_tests(s);
+    add_file_tests(s);
     add_sqlite_tests(s);
+    add_kinds_tests(s);
+    add_trial_tests(s);
     return suite_main(s);
 }
