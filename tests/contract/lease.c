@@ -290,6 +290,34 @@ START_TEST(no_sending_without_a_lease)
 }
 END_TEST
 
+static int64_t racing(void *arg)
+{
+    vclock *clock = arg;
+
+    vclock_advance(clock, 20);
+    return vclock_now(clock);
+}
+
+/* Every look at the clock finds that half of the lease is over: by the
+ * time that the lease is written and the event read, it is too late. */
+START_TEST(no_sending_after_a_lease_that_came_late)
+{
+    pair p;
+    outbox_relay_options opt;
+
+    pair_open(&p, _i);
+    opt = pair_options(&p, 0);
+    opt.lease_ms = 40;
+    opt.flush_ms = 5;
+    opt.clock_ms = racing;
+    p.r[0] = relay_open(&p.w, &p.sink[0], &opt, &p.link[0]);
+    publish_keys(&p, 0, 20);
+    steps(p.r[0], 50);
+    ck_assert_uint_eq(sink_count(&p.sink[0]), 0);
+    pair_close(&p);
+}
+END_TEST
+
 START_TEST(a_frozen_beat_loses_its_lanes)
 {
     pair p;
@@ -363,6 +391,8 @@ void add_lease_tests(Suite *s)
     tcase_add_loop_test(tc, one_that_slept_goes_on_with_what_is_left, 0,
                         n_suts);
     tcase_add_test(tc, no_sending_without_a_lease);
+    tcase_add_loop_test(tc, no_sending_after_a_lease_that_came_late, 0,
+                        n_suts);
     tcase_add_test(tc, a_frozen_beat_loses_its_lanes);
     tcase_add_loop_test(tc, max_lanes_leaves_the_rest, 0, n_suts);
     tcase_add_loop_test(tc, the_dead_are_forgotten, 0, n_suts);

@@ -219,6 +219,19 @@ START_TEST(headers_over_the_limit)
 }
 END_TEST
 
+START_TEST(headers_over_the_limit_together)
+{
+    outbox_header h[2] = { { "a", long_header }, { "b", long_header } };
+    outbox_event ev = good();
+
+    memset(long_header, 'x', OUTBOX_MAX_HEADERS_BYTES / 2);
+    long_header[OUTBOX_MAX_HEADERS_BYTES / 2] = '\0';
+    ev.headers = h;
+    ev.n_headers = 2;
+    refused(_i, &ev, "header", "65536");
+}
+END_TEST
+
 START_TEST(size_that_is_not_set)
 {
     outbox_event ev = good();
@@ -409,6 +422,7 @@ void add_refusal_tests(Suite *s)
     tcase_add_loop_test(tc, headers_that_could_not_travel, 0, n_suts);
     tcase_add_loop_test(tc, headers_without_an_array, 0, n_suts);
     tcase_add_loop_test(tc, headers_over_the_limit, 0, n_suts);
+    tcase_add_loop_test(tc, headers_over_the_limit_together, 0, n_suts);
     tcase_add_loop_test(tc, size_that_is_not_set, 0, n_suts);
     tcase_add_loop_test(tc, a_newer_callers_field, 0, n_suts);
     tcase_add_loop_test(tc, a_newer_callers_zeroes_are_fine, 0, n_suts);
