@@ -49,7 +49,7 @@ int mem_op_trim(outbox_store *st, int limit, outbox_error *err)
     while (n < limit && db->log.n > 1) {
         mem_record *r = MEM_AT(&db->log, mem_record, 0);
         if (r->row.position >= least
-            || db->now_ms - r->row.published_ms < keep)
+            || (keep > 0 && db->now_ms - r->row.published_ms < keep))
             break;
         mem_record_free(r);
         mem_remove(&db->log, sizeof *r, 0);
