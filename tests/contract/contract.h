@@ -25,7 +25,6 @@ void add_schema_tests(Suite *s);
 void add_fault_tests(Suite *s);
 void add_ops_tests(Suite *s);
 void add_file_tests(Suite *s);
-void add_file_tests(Suite *s);
 void add_sqlite_tests(Suite *s);
 
 void add_kinds_tests(Suite *s);

@@ -27,7 +27,6 @@ int main(void)
     add_fault_tests(s);
     add_ops_tests(s);
     add_file_tests(s);
-    add_file_tests(s);
     add_sqlite_tests(s);
     add_kinds_tests(s);
     add_trial_tests(s);
