@@ -10,49 +10,19 @@
 
 enum { HOUR_MS = 3600000 };
 
-typedef struct site {                   /* a world, a plan, one relay */
-    world                w;
-    plan                 p;
-    outbox_relay_options opt;
-    outbox_relay_t      *r;
-} site;
-
-static void site_open(site *t, int which)
+static void kinds_open(site *t, int which)
 {
-    world_open(&t->w, which);
-    plan_use(&t->w.sink, &t->p);
-    t->r = NULL;
-    t->opt = relay_options(&t->w);
+    site_open(t, which);
     t->opt.retry_min_ms = 100;
     t->opt.retry_max_ms = 400;
     t->opt.breaker_failures = 5;
     t->opt.max_attempts = 4;
 }
 
-static void site_relay(site *t)
+static void kinds_restart(site *t)
 {
-    t->r = relay_open(&t->w, NULL, &t->opt, NULL);
-}
-
-static void site_restart(site *t)
-{
-    outbox_error err;
-
-    ck_ok(outbox_relay_stop(t->r, 1000, &err));
-    outbox_relay_free(t->r);
+    site_end_relay(t);
     site_relay(t);
-}
-
-static void site_close(site *t)
-{
-    if (t->r != NULL)
-        outbox_relay_free(t->r);
-    world_close(&t->w);
-}
-
-static int64_t parked(site *t)
-{
-    return t->w.sut->count(t->w.db, SUT_PARKED);
 }
 
 /* ---- this event fails ----------------------------------------------- */
@@ -61,7 +31,7 @@ START_TEST(three_keys_fail_and_the_others_flow)
 {
     site t;
 
-    site_open(&t, _i);
+    kinds_open(&t, _i);
     for (long i = 1; i <= 200; i++)
         publish_numbers(&t.w, key_of(i % 20), i, 1);
     for (long i = 1; i <= 200; i++) {
@@ -76,7 +46,7 @@ START_TEST(three_keys_fail_and_the_others_flow)
         else if (i > 20)
             ck_assert_uint_eq(sink_times(&t.w.sink, i), 0);
     }
-    ck_assert_int_eq(parked(&t), 30);
+    ck_assert_int_eq(site_parked(&t), 30);
     ck_assert_uint_eq(stats_of(t.r).blocked_keys, 3);
     ck_assert_int_eq(stats_of(t.r).breaker_open, 0);
     plan_range(&t.p, 1, 200, OUTBOX_ACK);
@@ -85,7 +55,7 @@ START_TEST(three_keys_fail_and_the_others_flow)
         if (i % 20 < 3)
             ck_assert_uint_eq(sink_times(&t.w.sink, i), 1);
     }
-    ck_assert_int_eq(parked(&t), 0);
+    ck_assert_int_eq(site_parked(&t), 0);
     ck_assert_uint_eq(stats_of(t.r).blocked_keys, 0);
     ck_assert(sink_in_order(&t.w.sink));
     site_close(&t);
@@ -98,12 +68,11 @@ START_TEST(each_failure_counts_once)
     site t;
     letter l[2];
 
-    site_open(&t, _i);
+    kinds_open(&t, _i);
     t.opt.retry_min_ms = t.opt.retry_max_ms = 100;
     t.p.of[1] = OUTBOX_RETRY;
     publish_numbers(&t.w, "k", 1, 1);
     site_relay(&t);
-    settle_down(t.r);
     for (size_t tries = 1; tries <= 4; tries++) {
         ck_assert_uint_eq(sink_times(&t.w.sink, 1), tries);
         ck_assert_int_eq(dead_count(&t.w, NULL), 0);
@@ -127,12 +96,12 @@ START_TEST(attempts_are_counted_over_restarts)
     site t;
     letter l[2];
 
-    site_open(&t, _i);
+    kinds_open(&t, _i);
     t.p.of[1] = OUTBOX_RETRY;
     publish_numbers(&t.w, "k", 1, 1);
     for (int32_t life = 1; life <= 4; life++) {
         ck_assert_int_eq(life == 1 ? 0 : dead_count(&t.w, NULL), 0);
-        site_relay(&t);
+        t.r = relay_open(&t.w, NULL, &t.opt, NULL);
         size_t before = sink_times(&t.w.sink, 1);
         for (int i = 0; sink_times(&t.w.sink, 1) == before; i++) {
             ck_assert_int_lt(i, 1000);
@@ -158,15 +127,15 @@ START_TEST(alone_it_is_never_counted)
 {
     site t;
 
-    site_open(&t, _i);
+    kinds_open(&t, _i);
     t.p.of[1] = OUTBOX_RETRY;
     publish_numbers(&t.w, "k", 1, 1);
     site_relay(&t);
     run_for(&t.w, t.r, HOUR_MS, 400);
     ck_assert_uint_ge(sink_times(&t.w.sink, 1), 100);
-    ck_assert_int_eq(parked(&t), 0);
+    ck_assert_int_eq(site_parked(&t), 0);
     ck_assert_int_eq(dead_count(&t.w, NULL), 0);
-    site_restart(&t);
+    kinds_restart(&t);
     settle_down(t.r);
     size_t at = last_of_number(&t.w.sink, 1);
     ck_assert_int_eq(sink_at(&t.w.sink, at)->event.attempt, 1);
@@ -179,26 +148,26 @@ START_TEST(many_parked_followers_pass_in_order)
 {
     site t;
 
-    site_open(&t, _i);
+    kinds_open(&t, _i);
     t.opt.max_attempts = 1000;
     t.p.of[1] = t.p.of[120] = t.p.of[121] = OUTBOX_RETRY;
     publish_numbers(&t.w, "k", 1, 350);
     site_relay(&t);
     run_among_others(&t.w, t.r, 500, 50);
-    ck_assert_int_eq(parked(&t), 350);
+    ck_assert_int_eq(site_parked(&t), 350);
     publish_numbers(&t.w, "k", 351, 50);
     run_among_others(&t.w, t.r, 200, 50);
-    ck_assert_int_eq(parked(&t), 400);
+    ck_assert_int_eq(site_parked(&t), 400);
     t.p.of[1] = OUTBOX_ACK;
     run_among_others(&t.w, t.r, 2000, 50);
     ck_assert(once_in_order(&t.w.sink, 2, 118));
     ck_assert_uint_eq(sink_times(&t.w.sink, 121), 0);
-    ck_assert_int_eq(parked(&t), 400 - 119);
+    ck_assert_int_eq(site_parked(&t), 400 - 119);
     t.p.of[120] = t.p.of[121] = OUTBOX_ACK;
     run_among_others(&t.w, t.r, 2000, 50);
     ck_assert(once_in_order(&t.w.sink, 121, 280));
     ck_assert(sink_in_order(&t.w.sink));
-    ck_assert_int_eq(parked(&t), 0);
+    ck_assert_int_eq(site_parked(&t), 0);
     site_close(&t);
 }
 END_TEST
@@ -209,7 +178,7 @@ START_TEST(max_parked_holds_the_lanes_and_lets_go)
 {
     site t;
 
-    site_open(&t, _i);
+    kinds_open(&t, _i);
     t.opt.max_parked = 20;
     t.opt.max_inflight = 16;
     t.opt.max_attempts = 1000;
@@ -220,13 +189,13 @@ START_TEST(max_parked_holds_the_lanes_and_lets_go)
     publish_numbers(&t.w, NULL, 300, 50);
     site_relay(&t);
     run_for(&t.w, t.r, 5000, 50);
-    ck_assert_int_ge(parked(&t), 20);
-    ck_assert_int_le(parked(&t), 20 + 16);
+    ck_assert_int_ge(site_parked(&t), 20);
+    ck_assert_int_le(site_parked(&t), 20 + 16);
     ck_assert_uint_eq(sink_times(&t.w.sink, 300), 0);
     ck_assert_uint_ge(stats_of(t.r).lag, 120);
     t.p.of[1] = OUTBOX_ACK;
     run_for(&t.w, t.r, 10000, 50);
-    ck_assert_int_eq(parked(&t), 0);
+    ck_assert_int_eq(site_parked(&t), 0);
     ck_assert(once_in_order(&t.w.sink, 2, 100));
     for (long i = 300; i < 350; i++)
         ck_assert_uint_eq(sink_times(&t.w.sink, i), 1);
@@ -241,11 +210,10 @@ START_TEST(a_reject_is_one_attempt_and_the_end)
     site t;
     letter l[2];
 
-    site_open(&t, _i);
+    kinds_open(&t, _i);
     t.p.of[1] = OUTBOX_REJECT;
     publish_numbers(&t.w, "k", 1, 1);
-    site_relay(&t);
-    settle_down(t.r);                   /* alone, and at once */
+    site_relay(&t);                   /* alone, and at once */
     ck_assert_int_eq(letters_of(&t.w, NULL, l, 2), 1);
     ck_assert_int_eq(l[0].attempt, 1);
     ck_assert_str_eq(l[0].why, "number 1, attempt 1");
@@ -263,7 +231,7 @@ START_TEST(a_dead_one_without_a_key_blocks_nobody)
 {
     site t;
 
-    site_open(&t, _i);
+    kinds_open(&t, _i);
     t.p.of[1] = OUTBOX_REJECT;
     publish_numbers(&t.w, NULL, 1, 5);
     publish_numbers(&t.w, "", 10, 5);   /* the empty key is another */
@@ -282,7 +250,7 @@ static void dies_in_the_middle(int which, outbox_on_dead on_dead, bool passes)
 {
     site t;
 
-    site_open(&t, which);
+    kinds_open(&t, which);
     t.opt.on_dead = on_dead;
     t.p.of[3] = OUTBOX_REJECT;
     publish_numbers(&t.w, "k", 1, 5);
@@ -293,12 +261,12 @@ static void dies_in_the_middle(int which, outbox_on_dead on_dead, bool passes)
     ck_assert(once_in_order(&t.w.sink, 10, 5));
     ck_assert(once_in_order(&t.w.sink, 4, 2) == passes);
     ck_assert_uint_eq(sink_times(&t.w.sink, 4), passes);
-    site_restart(&t);
+    kinds_restart(&t);
     publish_numbers(&t.w, "k", 6, 1);
     run_for(&t.w, t.r, 1000, 100);
     ck_assert_uint_eq(sink_times(&t.w.sink, 3), 1);
     ck_assert_uint_eq(sink_times(&t.w.sink, 6), passes);
-    ck_assert_int_eq(parked(&t), passes ? 0 : 3);
+    ck_assert_int_eq(site_parked(&t), passes ? 0 : 3);
     site_close(&t);
 }
 
@@ -315,16 +283,15 @@ START_TEST(a_reject_is_an_answer)
 {
     site t;
 
-    site_open(&t, _i);
+    kinds_open(&t, _i);
     t.p.of[1] = OUTBOX_RETRY;
     t.p.of[2] = OUTBOX_REJECT;
     publish_numbers(&t.w, "k", 1, 1);
     site_relay(&t);
-    settle_down(t.r);
-    ck_assert_int_eq(parked(&t), 0);
+    ck_assert_int_eq(site_parked(&t), 0);
     publish_numbers(&t.w, NULL, 2, 1);
     settle_down(t.r);
-    ck_assert_int_eq(parked(&t), 1);
+    ck_assert_int_eq(site_parked(&t), 1);
     ck_assert_int_eq(dead_count(&t.w, NULL), 1);
     site_close(&t);
 }
@@ -337,7 +304,7 @@ START_TEST(away_for_hours_nothing_counts)
     site t;
     letter l[2];
 
-    site_open(&t, _i);
+    kinds_open(&t, _i);
     t.p.down = true;
     publish_numbers(&t.w, "a", 1, 50);
     publish_numbers(&t.w, "b", 101, 50);
@@ -347,8 +314,8 @@ START_TEST(away_for_hours_nothing_counts)
     ck_assert_int_eq(stats_of(t.r).breaker_open, 1);
     ck_assert_uint_gt(sink_count(&t.w.sink), 1000);
     ck_assert_int_eq(dead_count(&t.w, NULL), 0);
-    ck_assert_int_eq(parked(&t), 0);
-    site_restart(&t);                   /* nothing of it was written down */
+    ck_assert_int_eq(site_parked(&t), 0);
+    kinds_restart(&t);                   /* nothing of it was written down */
     sink_forget(&t.w.sink);
     t.p.down = false;
     t.p.of[1] = OUTBOX_RETRY;           /* this one is to blame */
@@ -368,19 +335,18 @@ START_TEST(an_outage_adds_nothing_to_a_parked_one)
     site t;
     letter l[2];
 
-    site_open(&t, _i);
+    kinds_open(&t, _i);
     t.p.of[1] = OUTBOX_RETRY;
     publish_numbers(&t.w, "k", 1, 3);
     site_relay(&t);
-    settle_down(t.r);
     publish_numbers(&t.w, NULL, 0, 1);
     settle_down(t.r);
-    ck_assert_int_eq(parked(&t), 3);    /* one attempt has counted */
+    ck_assert_int_eq(site_parked(&t), 3);    /* one attempt has counted */
     t.p.down = true;
     publish_numbers(&t.w, NULL, 100, 20);
     run_for(&t.w, t.r, 2 * HOUR_MS, 1000);
     ck_assert_int_eq(dead_count(&t.w, NULL), 0);
-    ck_assert_int_eq(parked(&t), 3);
+    ck_assert_int_eq(site_parked(&t), 3);
     sink_forget(&t.w.sink);
     t.p.down = false;
     run_for(&t.w, t.r, 33000, 1000);    /* the longest pause */
@@ -421,12 +387,11 @@ START_TEST(the_pauses_grow_and_begin_anew)
     static const int64_t pauses[] = { 1000, 2000, 4000, 8000, 16000, 32000,
                                       32000, 32000 };
 
-    site_open(&t, _i);
+    kinds_open(&t, _i);
     t.w.sink.rule = stamp;
     t.w.sink.arg = &st;
     publish_numbers(&t.w, NULL, 1, 40);
     site_relay(&t);
-    settle_down(t.r);
     size_t burst = st.n;
     int64_t before = st.at[burst - 1];
     run_for(&t.w, t.r, 130000, 10);
@@ -456,7 +421,7 @@ START_TEST(a_probe_that_passes_lets_all_go)
 {
     site t;
 
-    site_open(&t, _i);
+    kinds_open(&t, _i);
     t.p.down = true;
     publish_numbers(&t.w, "a", 1, 500);
     publish_numbers(&t.w, "b", 501, 500);
@@ -485,11 +450,10 @@ START_TEST(a_probe_that_is_rejected_closes_it_too)
 {
     site t;
 
-    site_open(&t, _i);
+    kinds_open(&t, _i);
     t.p.down = true;
     publish_numbers(&t.w, NULL, 1, 20);
     site_relay(&t);
-    settle_down(t.r);
     ck_assert_int_eq(stats_of(t.r).breaker_open, 1);
     t.p.down = false;
     plan_range(&t.p, 1, 20, OUTBOX_REJECT);

@@ -160,6 +160,53 @@ void plan_range(plan *p, long from, long n, outbox_verdict verdict)
         p->of[i] = verdict;
 }
 
+void site_open(site *t, int which)
+{
+    timed_open(&t->w, which);
+    plan_use(&t->w.sink, &t->p);
+    t->r = NULL;
+    t->opt = relay_options(&t->w);
+    t->opt.retry_min_ms = t->opt.retry_max_ms = 100;
+    t->opt.max_attempts = 3;
+}
+
+void site_relay(site *t)
+{
+    t->r = relay_open(&t->w, NULL, &t->opt, NULL);
+    settle_down(t->r);
+}
+
+void site_end_relay(site *t)
+{
+    outbox_error err;
+
+    ck_ok(outbox_relay_stop(t->r, 1000, &err));
+    outbox_relay_free(t->r);
+    t->r = NULL;
+}
+
+void site_close(site *t)
+{
+    if (t->r != NULL)
+        relay_drop(t->r);
+    timed_close(&t->w);
+}
+
+int64_t site_parked(site *t)
+{
+    return t->w.sut->count(t->w.db, SUT_PARKED);
+}
+
+void site_with_a_dead_one(site *t, int which)
+{
+    site_open(t, which);
+    t->p.of[3] = OUTBOX_REJECT;
+    publish_numbers(&t->w, "k", 1, 6);
+    site_relay(t);
+    ck_assert_int_eq(dead_count(&t->w, NULL), 1);
+    t->p.of[3] = OUTBOX_ACK;
+}
+
 void run_among_others(world *w, outbox_relay_t *r, int64_t ms, int64_t slice)
 {
     settle_down(r);

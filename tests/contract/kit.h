@@ -50,6 +50,22 @@ sink_rule follow_plan;
 void plan_use(sink *s, plan *p);
 void plan_range(plan *p, long from, long n, outbox_verdict verdict);
 
+/* A timed world, a plan, and one relay of "default" with short times. */
+typedef struct site {
+    world                w;
+    plan                 p;
+    outbox_relay_options opt;           /* change it before site_relay() */
+    outbox_relay_t      *r;             /* NULL: none */
+} site;
+
+void    site_open(site *t, int which);
+void    site_relay(site *t);            /* and let it come to rest */
+void    site_end_relay(site *t);        /* cleanly */
+void    site_close(site *t);
+int64_t site_parked(site *t);           /* rows */
+/* Opened, with a relay: of 1 to 6, key "k", 3 is dead and would now pass. */
+void    site_with_a_dead_one(site *t, int which);
+
 /* Other events pass all the time, so that what fails is plainly to blame:
  * one of number 0 without a key in each slice. */
 void run_among_others(world *w, outbox_relay_t *r, int64_t ms, int64_t slice);

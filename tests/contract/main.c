@@ -29,6 +29,8 @@ int main(void)
     add_file_tests(s);
     add_sqlite_tests(s);
     add_kinds_tests(s);
+    add_letters_tests(s);
+    add_admin_tests(s);
     add_trial_tests(s);
     return suite_main(s);
 }

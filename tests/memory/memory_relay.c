@@ -457,6 +457,7 @@ static int bury(mem_db *db, int64_t sub, const outbox_change *ch,
         row.attempts = ch->row.attempts;
         row.why = ch->row.why;
     }
+    row.died_ms = db->now_ms;
     rc = add_record(db, &db->dead, sub, &row, err);
     if (rc != OUTBOX_OK)
         return rc;
