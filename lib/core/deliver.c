@@ -222,10 +222,16 @@ static bool transport_open(outbox_relay_t *r)
     return false;
 }
 
-/* Events on trial are sent one at a time, so that there is one culprit. */
+static bool goes_on_trial(const outbox_relay_t *r, const ob_slot *s)
+{
+    return s->seq == 0 && r->lanes[s->lane].trials > 0;
+}
+
+/* An event on trial is sent alone, and nothing else until the save that ends
+ * the trial: so there is one culprit, and its count is not lost. */
 static bool trial_conflict(const outbox_relay_t *r, const ob_slot *s)
 {
-    return r->win.inflight > 1 && r->lanes[s->lane].trials > 0;
+    return r->win.inflight > 1 && goes_on_trial(r, s);
 }
 
 static bool expired(outbox_relay_t *r, const ob_slot *s)
@@ -250,7 +256,7 @@ static uint32_t pick_ready(outbox_relay_t *r, ob_slot **batch, uint32_t n,
             break;
         }
         batch[n++] = s;
-        if (r->lanes[s->lane].trials > 0)
+        if (goes_on_trial(r, s))
             break;
     }
     return n;
@@ -262,7 +268,7 @@ static uint32_t pick(outbox_relay_t *r, ob_slot **batch)
     ob_slot *probe;
     uint32_t n = 0, most = OB_SEND_BATCH;
 
-    if (!ob_breaker_allows(r, &probe))
+    if (r->trial_open || !ob_breaker_allows(r, &probe))
         return 0;
     if (r->breaker != OB_CLOSED)
         most = 1;
@@ -295,7 +301,7 @@ static int send_on_trial(outbox_relay_t *r, const ob_slot *s,
                                       s->cursor.position, err);
     if (starts < 0)
         return starts;
-    l->on_trial = true;
+    l->on_trial = r->trial_open = true;
     l->trials--;
     if ((uint32_t)starts <= r->opt.max_attempts)
         return OUTBOX_OK;
@@ -303,6 +309,32 @@ static int send_on_trial(outbox_relay_t *r, const ob_slot *s,
                      "it was sent %d times and the process died each time",
                      starts - 1);
     return CONDEMNED;
+}
+
+/* A parked event in a lane whose owner died: its attempt is written down
+ * before the send, as the cursor may move on and tells nothing about it.  In
+ * memory it is counted when it fails, as ever: the same attempt. */
+static int send_precounted(outbox_relay_t *r, const ob_slot *s,
+                           outbox_error *err)
+{
+    ob_lane *l = &r->lanes[s->lane];
+    outbox_lane io = { .lane = s->lane, .token = l->token,
+                       .cursor = l->saved };
+    outbox_change c = { .kind = OUTBOX_AGAIN };
+
+    if (s->attempts >= r->opt.max_attempts) {
+        outbox_error_set(err, OUTBOX_OK,
+                         "it was sent %u times and failed, or the process "
+                         "died", (unsigned)s->attempts);
+        return CONDEMNED;
+    }
+    ob_slot_row(s, &c.row);
+    c.row.attempts++;
+    c.row.delay_ms = ob_backoff(r, c.row.attempts);
+    l->precounts--;
+    int rc = r->store->ops->save(r->store, r->sub.sub, r->id, &io, 1, &c, 1,
+                                 err);
+    return rc < 0 ? rc : OUTBOX_OK;
 }
 
 static void why_note(outbox_relay_t *r, ob_slot *s, const char *why)
@@ -324,8 +356,10 @@ static int send_one(outbox_relay_t *r, ob_slot *s, outbox_verdict *v,
 
     why->code = 0;
     why->text[0] = '\0';
-    if (r->lanes[s->lane].trials > 0)
+    if (goes_on_trial(r, s))
         rc = send_on_trial(r, s, why);
+    else if (s->seq != 0 && r->lanes[s->lane].precounts > 0)
+        rc = send_precounted(r, s, why);
     ob_slot_row(s, &row);
     if (rc == OUTBOX_OK)
         rc = ob_event_of_row(&r->mem, &r->scratch, &row, &ev, id);

@@ -163,8 +163,9 @@ static int lane_taken(outbox_relay_t *r, const outbox_lane *got,
                      "lane %u: the log is not the one that was read before; "
                      "delivering again from its oldest event",
                      (unsigned)got->lane);
-    l->on_trial = got->on_trial != 0;
-    l->trials = l->on_trial || got->crashes > 1 ? OB_TRIAL_EVENTS : 0;
+    l->on_trial = false;                /* the dead owner's, not ours */
+    l->trials = got->on_trial || got->crashes > 1 ? OB_TRIAL_EVENTS : 0;
+    l->precounts = got->crashes > 0 ? OB_TRIAL_EVENTS : 0;
     if (l->trials > 0)
         ob_relay_log(r, LOG_WARNING,
                      "lane %u: its owner died %d times at the same place; "

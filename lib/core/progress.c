@@ -51,6 +51,8 @@ void ob_progress_retire(outbox_relay_t *r)
 /* Doomed events hold up their chains: with nothing else to do, at once. */
 bool ob_progress_due(const outbox_relay_t *r)
 {
+    if (r->trial_open && r->win.inflight == 0)
+        return true;
     if (!r->dirty)
         return false;
     return r->now_ms >= r->save_ms || r->closing ||
@@ -220,6 +222,7 @@ int ob_progress_save(outbox_relay_t *r, outbox_error *err)
     if (rc >= 0) {
         changes_saved(r, n_changes);
         lanes_saved(r, io, n);
+        r->trial_open = r->trial_open && r->win.inflight > 0;
         r->want_trim = true;
     } else if (rc == OUTBOX_ESTALE) {
         save_refused(r, io, n);

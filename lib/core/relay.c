@@ -68,6 +68,7 @@ void ob_relay_forget(outbox_relay_t *r)
     ob_blocked_clear(r);
     r->n_peers = 0;
     r->attached = r->at_end = r->dirty = r->full = false;
+    r->trial_open = false;
     r->breaker = OB_CLOSED;
     r->beat_ms = r->look_ms = r->lease_until_ms = r->promote_ms = 0;
     r->save_ms = r->deadline_ms = INT64_MAX;

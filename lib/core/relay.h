@@ -20,6 +20,7 @@ enum {
     OB_LOAD_CHAINS = 64,        /* in one turn, for others wait meanwhile */
     OB_PROMOTE_ROWS = 500,      /* scheduled events, at a time */
     OB_TRIAL_EVENTS = 1000,     /* of a lane that killed its owners */
+    OB_RECORDS = 256,
     OB_LINE = 256, OB_LINES = 32    /* of the log, in one turn */
 };
 
@@ -29,6 +30,8 @@ typedef struct ob_lane {
     int64_t       token;
     uint32_t      unsettled;    /* slots of ours that are not retired */
     uint32_t      trials;       /* left to be sent on trial, one by one */
+    uint32_t      precounts;    /* parked ones left whose attempt is counted
+                                   before the send */
     bool          on_trial;     /* a start was noted that no save ended */
     outbox_cursor read;         /* what the next read follows */
     outbox_cursor done;         /* its last slot that was retired */
@@ -103,6 +106,7 @@ struct outbox_relay {
     bool      full;             /* the window had no room for more */
     bool      draining;         /* nothing new is taken or sent */
     bool      closing;          /* the next save gives every lane back */
+    bool      trial_open;       /* a start was noted that no save ended */
     bool      hinted;           /* a publisher announced something */
     bool      woken;            /* somebody committed */
     bool      lost;             /* was attached before */
@@ -113,6 +117,9 @@ struct outbox_relay {
     int       n_peers;
     ob_blocked_set  blocked;
     enum ob_breaker breaker;
+    bool      doubtful;         /* open, but no witness has failed yet */
+    bool      has_records;
+    uint64_t  records[OB_RECORDS];      /* chains that have passed lately */
     int64_t   breaker_until_ms, breaker_pause_ms;
     char         (*lines)[OB_LINE]; /* to be logged when no lock is held */
     int           *levels;

@@ -7,9 +7,15 @@
  * anything being counted against it.  When another event passes, or is
  * rejected by a destination that is plainly alive, every suspect is found to
  * have failed by itself: that counts, it is parked, and after max_attempts
- * it is dead.  When breaker_failures events are suspect at once, it is the
- * destination: the breaker opens, nothing is sent but one probe after each
- * pause, and nothing is counted.
+ * it is dead.  When breaker_failures events are suspect at once, it is
+ * probably the destination: the breaker opens, nothing is sent but one probe
+ * after each pause, and nothing is counted.
+ *
+ * Probably: bad events may come in crowds.  An event whose chain has passed
+ * lately is a witness: it is sent at once, pause or no pause, and if it
+ * passes, the crowd is guilty; if it fails, the pause is real.  Without a
+ * witness the probe is an event that has not failed yet, by chance.  What
+ * failed before a real pause is forgiven, but only once.
  *
  *   CLOSED --- breaker_failures suspects ---> OPEN --- pause ---> HALF_OPEN
  *     ^                                         ^                    |
@@ -19,8 +25,7 @@
  * Invariants (tests/contract: failures):
  *  1. While nothing passes, no attempt is counted, whatever the number of
  *     sends.
- *  2. A suspect is never parked because of failures before the breaker
- *     closed: those are forgiven.
+ *  2. An event is not charged for the first outage that it meets.
  */
 #include "relay.h"
 
@@ -49,24 +54,48 @@ static void deadline_note(outbox_relay_t *r, int64_t when_ms)
         r->deadline_ms = when_ms;
 }
 
-/* ---- the breaker ---------------------------------------------------- */
+/* ---- the breaker --------------------------------------------------------- */
 
-static void breaker_open(outbox_relay_t *r)
+static bool is_witness(const outbox_relay_t *r, const ob_slot *s)
+{
+    return r->records[s->chain % OB_RECORDS] == s->chain && !s->suspect;
+}
+
+static void note_pass(outbox_relay_t *r, const ob_slot *s)
+{
+    r->records[s->chain % OB_RECORDS] = s->chain;
+    r->has_records = true;
+}
+
+static void breaker_open(outbox_relay_t *r, bool longer)
 {
     int64_t most = (int64_t)r->opt.breaker_ms * MAX_PAUSE_FACTOR;
 
-    r->breaker_pause_ms = r->breaker == OB_CLOSED ? r->opt.breaker_ms
-                                                  : r->breaker_pause_ms * 2;
+    if (r->breaker == OB_CLOSED) {
+        r->breaker_pause_ms = r->opt.breaker_ms;
+        r->doubtful = true;
+        ob_relay_log(r, LOG_WARNING,
+                     "breaker open: %u events in a row failed",
+                     (unsigned)r->win.suspects);
+    } else if (longer) {
+        r->breaker_pause_ms *= 2;
+    }
     if (r->breaker_pause_ms > most)
         r->breaker_pause_ms = most;
-    if (r->breaker == OB_CLOSED)
-        ob_relay_log(r, LOG_WARNING, "breaker open: %u events in a row failed",
-                     (unsigned)r->win.suspects);
     r->breaker = OB_OPEN;
     r->breaker_until_ms = r->now_ms + r->breaker_pause_ms;
     r->stats.breaker_open = 1;
 }
 
+/* The probe failed.  A stranger's failure proves little where others are known
+ * to pass. */
+static void probe_failed(outbox_relay_t *r, bool witness)
+{
+    r->doubtful = r->doubtful && !witness;
+    breaker_open(r, witness || !r->has_records);
+}
+
+/* Those that are not forgiven stay suspect, and are convicted next. */
 static void breaker_close(outbox_relay_t *r)
 {
     ob_relay_log(r, LOG_NOTICE, "breaker closed: an event has passed");
@@ -74,18 +103,29 @@ static void breaker_close(outbox_relay_t *r)
     r->stats.breaker_open = 0;
     for (uint64_t i = 0; i < ob_window_used(&r->win); i++) {
         ob_slot *s = ob_window_nth(&r->win, i);
-        if (!s->suspect)
+        if (!s->suspect || s->forgiven || r->doubtful)
             continue;
+        s->forgiven = 1;
         ob_window_set_suspect(&r->win, s, false);
         if (s->state == OB_WAITING)
             ob_window_ready(&r->win, s);
     }
 }
 
+static ob_slot *find_witness(outbox_relay_t *r)
+{
+    for (uint64_t i = 0; i < ob_window_used(&r->win); i++) {
+        ob_slot *s = ob_window_nth(&r->win, i);
+        if (s->state == OB_READY && is_witness(r, s))
+            return s;
+    }
+    return NULL;
+}
+
 /* Any event that has not failed yet, by chance: bad ones come in crowds, and
  * to try those first would make them look like an outage.  When all have
  * failed, the one that has waited longest, so that each has its turn. */
-static ob_slot *breaker_probe(outbox_relay_t *r)
+static ob_slot *find_stranger(outbox_relay_t *r)
 {
     ob_slot *oldest = NULL, *fresh = NULL;
     uint32_t chance, n = 0;
@@ -112,10 +152,17 @@ bool ob_breaker_allows(outbox_relay_t *r, ob_slot **probe)
         return true;
     if (r->breaker == OB_HALF_OPEN && r->win.inflight > 0)
         return false;
-    if (r->breaker == OB_OPEN && r->now_ms < r->breaker_until_ms)
+    bool paused = r->breaker == OB_OPEN && r->now_ms < r->breaker_until_ms;
+    if (paused && !r->doubtful)
         return false;
+    *probe = find_witness(r);
+    if (*probe == NULL && paused)
+        return false;
+    if (*probe == NULL) {
+        r->doubtful = false;            /* this pause was a real one */
+        *probe = find_stranger(r);
+    }
     r->breaker = OB_HALF_OPEN;
-    *probe = breaker_probe(r);
     return true;
 }
 
@@ -134,6 +181,7 @@ static void settled(outbox_relay_t *r, ob_slot *s)
 {
     r->stats.acked++;
     r->passes++;
+    note_pass(r, s);
     settle(r, s);
 }
 
@@ -200,6 +248,8 @@ static bool fails_behind(outbox_relay_t *r, ob_slot *s)
 
 static void failed(outbox_relay_t *r, ob_slot *s)
 {
+    bool witness = is_witness(r, s);
+
     r->stats.retried++;
     if (fails_behind(r, s)) {
         ob_window_doom(&r->win, s, OUTBOX_PARK);
@@ -209,10 +259,11 @@ static void failed(outbox_relay_t *r, ob_slot *s)
     ob_window_set_suspect(&r->win, s, true);
     s->passes = r->passes;
     deadline_note(r, s->when_ms);
-    if (r->breaker == OB_HALF_OPEN ||
-        (r->breaker == OB_CLOSED &&
-         r->win.suspects >= r->opt.breaker_failures))
-        breaker_open(r);
+    if (r->breaker == OB_HALF_OPEN)
+        probe_failed(r, witness);
+    else if (r->breaker == OB_CLOSED &&
+             r->win.suspects >= r->opt.breaker_failures)
+        breaker_open(r, false);
 }
 
 /* Called with the lock held, as all of this file. */
@@ -280,6 +331,6 @@ void ob_verdict_turn(outbox_relay_t *r)
     r->passes_seen = r->passes;
     if (r->breaker != OB_CLOSED)
         breaker_close(r);
-    else if (r->win.suspects > 0)
+    if (r->win.suspects > 0)
         convict(r);
 }

@@ -57,43 +57,90 @@ static const outbox_cursor *lowest(const outbox_lane *lanes, uint32_t n)
     return low;
 }
 
-/* The first row must be the one where the last read ended. */
-static int anchor_step(ob_sqlite *st, sqlite3_stmt *stmt,
-                       const outbox_cursor *from, outbox_error *err)
+static bool uneven(const outbox_lane *lanes, uint32_t n)
 {
-    if (from->position == 0)
-        return OUTBOX_OK;
-    int step = sqlite3_step(stmt);
-    if (step != SQLITE_ROW && step != SQLITE_DONE)
-        return ob_sqlite_error(st, "read the log", err);
-    const uint8_t *id = step == SQLITE_ROW ? ob_sqlite_blob16(stmt, 1) : NULL;
-    if (step == SQLITE_ROW && sqlite3_column_int64(stmt, 0) == from->position
-        && id != NULL && memcmp(id, from->id, 16) == 0)
-        return OUTBOX_OK;
+    for (uint32_t i = 1; i < n; i++) {
+        if (lanes[i].cursor.position != lanes[0].cursor.position)
+            return true;
+    }
+    return false;
+}
+
+typedef struct log_scan {
+    ob_sqlite         *st;
+    sqlite3_stmt      *stmt;
+    const outbox_lane *lanes;
+    uint32_t           n;
+    bool               uneven;  /* cursors differ: more anchors on the way */
+    outbox_cursor      at;
+} log_scan;
+
+static int anchor_lost(int64_t position, outbox_error *err)
+{
     return outbox_error_set(err, OUTBOX_ESTALE,
                             "the event at position %lld is not the one that "
                             "was read there: the log was emptied or restored",
-                            (long long)from->position);
+                            (long long)position);
 }
 
-static int rows_read(ob_sqlite *st, sqlite3_stmt *stmt, int limit,
-                     outbox_cursor *at, outbox_sink *sink, void *arg,
+/* The first row must be the one where the last read ended. */
+static int anchor_first(const log_scan *scan, outbox_error *err)
+{
+    const outbox_cursor *from = &scan->at;
+
+    if (from->position == 0)
+        return OUTBOX_OK;
+    int step = sqlite3_step(scan->stmt);
+    if (step != SQLITE_ROW && step != SQLITE_DONE)
+        return ob_sqlite_error(scan->st, "read the log", err);
+    const uint8_t *id = step == SQLITE_ROW ? ob_sqlite_blob16(scan->stmt, 1)
+                                           : NULL;
+    if (id != NULL && memcmp(id, from->id, 16) == 0 &&
+        sqlite3_column_int64(scan->stmt, 0) == from->position)
+        return OUTBOX_OK;
+    return anchor_lost(from->position, err);
+}
+
+/* Between the last row and this one, or the end (NULL), no lane may have its
+ * cursor; at this one only with this id. */
+static int anchors_between(const log_scan *scan, const outbox_row *row,
+                           outbox_error *err)
+{
+    for (uint32_t i = 0; i < scan->n; i++) {
+        const outbox_cursor *c = &scan->lanes[i].cursor;
+        if (c->position <= scan->at.position ||
+            (row != NULL && c->position > row->position))
+            continue;
+        if (row == NULL || c->position < row->position ||
+            memcmp(c->id, row->id, 16) != 0)
+            return anchor_lost(c->position, err);
+    }
+    return OUTBOX_OK;
+}
+
+static int rows_read(log_scan *scan, int limit, outbox_sink *sink, void *arg,
                      outbox_error *err)
 {
     outbox_row row;
-    int n = 0, step = SQLITE_ROW;
+    int n = 0, rc = OUTBOX_OK, step = SQLITE_ROW;
 
-    while (n < limit && (step = sqlite3_step(stmt)) == SQLITE_ROW) {
-        ob_sqlite_row(stmt, &row);
+    while (n < limit && (step = sqlite3_step(scan->stmt)) == SQLITE_ROW) {
+        ob_sqlite_row(scan->stmt, &row);
+        if (scan->uneven)
+            rc = anchors_between(scan, &row, err);
+        if (rc != OUTBOX_OK)
+            return rc;
         n++;
         if (sink(arg, &row) != 0)
             return n;
-        at->position = row.position;
-        memcpy(at->id, row.id, 16);
+        scan->at.position = row.position;
+        memcpy(scan->at.id, row.id, 16);
     }
     if (step != SQLITE_ROW && step != SQLITE_DONE)
-        return ob_sqlite_error(st, "read the log", err);
-    return n;
+        return ob_sqlite_error(scan->st, "read the log", err);
+    if (step == SQLITE_DONE && scan->uneven)
+        rc = anchors_between(scan, NULL, err);
+    return rc == OUTBOX_OK ? n : rc;
 }
 
 /* Nothing new by others since the last time: it is synced already. */
@@ -114,25 +161,29 @@ int ob_sqlite_read(outbox_store *s, int64_t sub, outbox_lane *lanes,
                    outbox_error *err)
 {
     ob_sqlite *st = (ob_sqlite *)s;
-    outbox_cursor at = *lowest(lanes, n);
+    log_scan scan = { .st = st, .lanes = lanes, .n = n };
     int rc;
     sqlite3_stmt *stmt = ob_sqlite_stmt(st, SQ_READ, &rc, err);
 
     (void)sub;
     if (stmt == NULL)
         return rc;
-    sqlite3_bind_int64(stmt, 1, at.position > 0 ? at.position : INT64_MIN);
+    scan.stmt = stmt;
+    scan.at = *lowest(lanes, n);
+    scan.uneven = uneven(lanes, n);
+    sqlite3_bind_int64(stmt, 1, scan.at.position > 0 ? scan.at.position
+                                                     : INT64_MIN);
     sqlite3_bind_int(stmt, 2, limit + 1);
-    rc = anchor_step(st, stmt, &at, err);
+    rc = anchor_first(&scan, err);
     if (rc == OUTBOX_OK)
-        rc = rows_read(st, stmt, limit, &at, sink, arg, err);
+        rc = rows_read(&scan, limit, sink, arg, err);
     int64_t version = rc > 0 ? ob_sqlite_data_version(st) : 0;
     sqlite3_reset(stmt);
     if (rc > 0)
         rc = make_durable(st, version, rc, err);
     for (uint32_t i = 0; i < n && rc > 0; i++) {
-        if (lanes[i].cursor.position < at.position)
-            lanes[i].cursor = at;
+        if (lanes[i].cursor.position < scan.at.position)
+            lanes[i].cursor = scan.at;
     }
     return rc;
 }
