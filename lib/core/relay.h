@@ -171,6 +171,8 @@ int ob_deliver_scheduled(outbox_relay_t *r, outbox_error *err);
 
 void ob_verdict_apply(outbox_relay_t *r, ob_slot *s, outbox_verdict v);
 void ob_verdict_turn(outbox_relay_t *r);
+/* For a window that is full and stands still. */
+void ob_verdict_make_room(outbox_relay_t *r);
 /* Its time is over: settled without having been delivered. */
 void ob_verdict_expired(outbox_relay_t *r, ob_slot *s);
 /* May events be sent now?  *probe: only one, this one. */

@@ -208,14 +208,14 @@ static void drop_followers(outbox_relay_t *r, ob_slot *s)
 
 /* Without memory for the set the event stays in the window and waits; the
  * next success tries again. */
-static void park(outbox_relay_t *r, ob_slot *s)
+static void park(outbox_relay_t *r, ob_slot *s, uint32_t counted)
 {
     if (ob_blocked_add(r, s->chain, s->lane) == NULL)
         return;
-    s->attempts++;
+    s->attempts += counted;
     drop_followers(r, s);
     ob_window_doom(&r->win, s, s->seq != 0 ? OUTBOX_AGAIN : OUTBOX_PARK);
-    s->when_ms = ob_backoff(r, s->attempts);
+    s->when_ms = ob_backoff(r, counted ? s->attempts : s->tries);
 }
 
 static void bury(outbox_relay_t *r, ob_slot *s)
@@ -290,7 +290,21 @@ static void convict(outbox_relay_t *r)
         if (s->attempts + 1 >= r->opt.max_attempts)
             bury(r, s);
         else
-            park(r, s);
+            park(r, s, 1);
+    }
+}
+
+/* The window is full of suspects and of what waits behind them, so that nobody
+ * else can be read who might pass: they make room, and nothing is counted. */
+void ob_verdict_make_room(outbox_relay_t *r)
+{
+    if (r->breaker != OB_CLOSED || r->win.inflight > 0 ||
+        r->win.ready.first != OB_NONE)
+        return;
+    for (uint64_t i = 0; i < ob_window_used(&r->win); i++) {
+        ob_slot *s = ob_window_nth(&r->win, i);
+        if (s->suspect && s->state == OB_WAITING)
+            park(r, s, 0);
     }
 }
 
