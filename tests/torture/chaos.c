@@ -132,7 +132,8 @@ static bool slot_look(round_state *r, slot *s)
 {
     fate f = child_wait(&s->c, 0);
 
-    slot_stall(s);
+    if (s->c.pid != 0)
+        slot_stall(s);
     if (f == RUNNING && now_ms() >= s->due) {
         child_kill(&s->c);
         s->spot = NULL;

@@ -118,7 +118,7 @@ void engine_turn(engine *e)
         return;
     }
     rc = outbox_relay_step(e->relay, wait_ms, &err);
-    if (rc < 0 && rc != OUTBOX_EBUSY)
+    if (rc < 0 && rc != OUTBOX_EBUSY && rc != OUTBOX_ESTALE)
         die("outbox_relay_step", err.text);
 }
 

@@ -7,6 +7,7 @@
  * send itself, or later, out of order, from a thread.
  */
 #include <inttypes.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -27,10 +28,10 @@ typedef struct item {           /* sent, not settled */
 } item;
 
 /* What an ordered transport owes for a key: having failed this version, it
- * fails the later ones that were sent before the relay could know. */
+ * fails the later ones that were sent before the relay could know of it. */
 typedef struct debt {
     int64_t version;
-    int batch;
+    int batch;                  /* the last of those */
 } debt;
 
 struct sink {
@@ -158,12 +159,24 @@ static outbox_verdict deliver(sink *s, item *it)
         if (!not_now(s, &it->rec))
             verdict = hand_over(s, &it->rec);
         if (d != NULL && verdict == OUTBOX_RETRY)
-            *d = (debt){ it->rec.version, s->batch };
+            *d = (debt){ it->rec.version, INT_MAX };
         else if (d != NULL && it->rec.version >= d->version)
             d->version = 0;
     }
     pthread_mutex_unlock(&s->working);
     return verdict;
+}
+
+/* The relay has the verdict, and heeds it from its next batch on. */
+static void relay_knows(sink *s, const item *it)
+{
+    debt *d;
+
+    pthread_mutex_lock(&s->working);
+    d = debt_of(s, &it->rec);
+    if (d != NULL && d->version == it->rec.version && d->batch == INT_MAX)
+        d->batch = s->batch;
+    pthread_mutex_unlock(&s->working);
 }
 
 static void record_of(const sink *s, const outbox_event *ev, record *rec)
@@ -220,8 +233,9 @@ static void *settle_all(void *arg)
             pause_us(rng_below(&s->dice, 1000));
         mute = !s->job->plan.drain && rng_permille(&s->dice, MUTE_PERMILLE);
         verdict = deliver(s, &it);
-        if (!mute)
+        if (!mute || verdict != OUTBOX_ACK)
             outbox_settle(s->relay, it.token, verdict, "torture");
+        relay_knows(s, &it);
         pthread_mutex_lock(&s->lock);
     }
     pthread_mutex_unlock(&s->lock);
@@ -264,8 +278,12 @@ static outbox_verdict sink_send(void *ctx, const outbox_event *ev,
     bool queued;
 
     record_of(s, ev, &it.rec);
-    if (!s->threaded)
-        return deliver(s, &it);
+    if (!s->threaded) {
+        outbox_verdict verdict = deliver(s, &it);
+
+        relay_knows(s, &it);
+        return verdict;
+    }
     pthread_mutex_lock(&s->lock);
     queued = s->n < MAX_ITEMS;
     if (queued)
