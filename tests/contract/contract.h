@@ -30,6 +30,7 @@ void add_sqlite_tests(Suite *s);
 void add_kinds_tests(Suite *s);
 void add_letters_tests(Suite *s);
 void add_admin_tests(Suite *s);
+void add_order_tests(Suite *s);
 void add_trial_tests(Suite *s);
 
 #endif

@@ -31,6 +31,7 @@ int main(void)
     add_kinds_tests(s);
     add_letters_tests(s);
     add_admin_tests(s);
+    add_order_tests(s);
     add_trial_tests(s);
     return suite_main(s);
 }
