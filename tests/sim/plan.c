@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * plan.c - what a seed is about.
+ *
+ * Not everything at once: each seed draws which faults it has at all and how
+ * often, so that rare meetings of two of them are not drowned by the rest.
+ * Few lanes, few keys, small windows and short times make corners likely.
+ */
+#include "sim.h"
+
+#include <string.h>
+
+const char *const sim_topics[3] = { "orders", "billing.a", "billing.b" };
+
+static const struct {
+    const char *text;
+    unsigned    topics;         /* bits of sim_topics */
+} filters[] = {
+    { NULL, 7 },
+    { "orders", 1 },
+    { "billing.*", 6 },
+    { "orders,billing.b", 5 },
+};
+
+bool plan_matches(const sub_plan *s, int topic)
+{
+    return (filters[s->filter].topics >> topic & 1) != 0;
+}
+
+/* Small values as likely as large ones. */
+static uint32_t spread(rng *g, uint32_t least, uint32_t most)
+{
+    uint32_t top = least;
+
+    while (top < most && rng_chance(g, 600))
+        top = top * 2 + 1;
+    return (uint32_t)rng_between(g, least, top < most ? top : most);
+}
+
+static uint32_t sometimes(rng *g, uint32_t permille, uint32_t most)
+{
+    return rng_chance(g, permille) ? 1 + rng_below(g, most) : 0;
+}
+
+/* Each bit of set with the same chance. */
+static uint32_t some_of(rng *g, uint32_t set, uint32_t permille)
+{
+    uint32_t out = 0;
+
+    for (uint32_t bit = 1; bit != 0; bit <<= 1) {
+        if ((set & bit) != 0 && rng_chance(g, permille))
+            out |= bit;
+    }
+    return out;
+}
+
+/* ---- a subscription ----------------------------------------------------- */
+
+static void plan_window(outbox_relay_options *o, rng *g)
+{
+    o->batch = spread(g, 1, 100);
+    o->max_inflight = rng_chance(g, 150) ? spread(g, 1, 8)
+                                         : 8 + rng_below(g, 120);
+    o->max_inflight_bytes = 4096u << rng_below(g, 5);
+    if (rng_chance(g, 100))
+        o->max_parked = 1 + rng_below(g, 12);
+}
+
+static void plan_times(outbox_relay_options *o, rng *g)
+{
+    o->lease_ms = spread(g, 40, 2000);
+    o->flush_ms = spread(g, 1, o->lease_ms < 100 ? o->lease_ms : 100);
+    o->poll_ms = spread(g, 5, 1000);
+    o->settle_ms = spread(g, 30, 3000);
+    o->retry_min_ms = spread(g, 1, 100);
+    o->retry_max_ms = o->retry_min_ms + spread(g, 1, 2000);
+    o->breaker_ms = spread(g, 5, 500);
+}
+
+static void plan_destination(sub_plan *s, rng *g)
+{
+    s->async = rng_chance(g, 600);
+    if (rng_chance(g, 300))
+        s->flags = OUTBOX_ORDERED;
+    s->polled = s->async && rng_chance(g, 300);
+    s->latency_ms = s->async ? spread(g, 1, s->opt.settle_ms) : 0;
+    s->noise = sometimes(g, 300, 120);
+    s->doubt = s->noise > 0 ? sometimes(g, 500, 300) : 0;
+    s->lost = s->async ? sometimes(g, 300, 60) : 0;
+    s->twice = s->async ? sometimes(g, 300, 200) : 0;
+    s->early = sometimes(g, 300, 300);
+    s->no_open = sometimes(g, 150, 600);
+    s->flaky = sometimes(g, 400, 200);
+    s->poison = sometimes(g, 350, 80);
+    s->reject = sometimes(g, 350, 80);
+    s->killer = sometimes(g, 200, 30);
+}
+
+static void plan_sub(sub_plan *s, const plan *p, rng *g)
+{
+    outbox_relay_options *o = &s->opt;
+
+    o->size = sizeof *o;
+    plan_window(o, g);
+    plan_times(o, g);
+    o->max_attempts = 1 + rng_below(g, 5);
+    o->breaker_failures = rng_chance(g, 100) ? 1 : 2 + rng_below(g, 9);
+    o->on_dead = rng_chance(g, 500) ? OUTBOX_DEAD_SKIPS
+                                    : OUTBOX_DEAD_BLOCKS_KEY;
+    o->start = rng_chance(g, 200) ? OUTBOX_START_NOW : OUTBOX_START_OLDEST;
+    if (rng_chance(g, 400) || (p->people & DO_REPLAY))
+        o->keep_ms = spread(g, 10, 10000);
+    if (p->publish & PUB_TOPICS)
+        s->filter = (int)rng_below(g, 4);
+    o->topics = filters[s->filter].text;
+    plan_destination(s, g);
+    s->relays = 1 + (rng_chance(g, 450) ? (int)rng_below(g, 3) : 0);
+    for (int i = 0; i < s->relays; i++)
+        s->lanes[i] = i > 0 ? sometimes(g, 200, (uint32_t)p->lanes) : 0;
+}
+
+/* ---- the whole ------------------------------------------------------------ */
+
+static void plan_outages(plan *p, rng *g)
+{
+    for (int i = 0; i < p->subs; i++) {
+        sub_plan *s = &p->sub[i];
+        if (!rng_chance(g, 250))
+            continue;
+        s->down_ms = rng_between(g, 0, p->chaos_ms * 3 / 4);
+        s->up_ms = s->down_ms + rng_between(g, 1, p->chaos_ms);
+        if (s->up_ms > p->chaos_ms)
+            s->up_ms = p->chaos_ms;
+    }
+}
+
+/* A destination that is down for hours, and little else: long leases and
+ * rare steps, or a run would take too long. */
+static void plan_hours(plan *p, rng *g)
+{
+    p->chaos_ms = rng_between(g, 3600000, 4 * 3600000);
+    p->faults &= FAULT_CRASH | FAULT_STOP | FAULT_ERRORS;
+    p->crash_ms = (uint32_t)(p->chaos_ms / 5);
+    p->gap_ms = p->chaos_ms / (4 + rng_below(g, 20));
+    p->publish &= ~(uint32_t)(PUB_DUE | PUB_EXPIRES | PUB_HOLD);
+    p->sleeps = false;
+    for (int i = 0; i < p->subs; i++) {
+        sub_plan *s = &p->sub[i];
+        s->opt.lease_ms = 60000 + rng_below(g, 240000);
+        s->opt.breaker_ms = 1000 + rng_below(g, 60000);
+        s->opt.retry_min_ms = 1000;
+        s->opt.retry_max_ms = 1000 + rng_below(g, 600000);
+        s->killer = 0;
+        s->down_ms = rng_between(g, 0, p->chaos_ms / 8);
+        s->up_ms = p->chaos_ms - rng_between(g, 0, p->chaos_ms / 8);
+    }
+}
+
+static void plan_calm(plan *p)
+{
+    p->faults = 0;
+    p->people = 0;
+    for (int i = 0; i < p->subs; i++) {
+        sub_plan *s = &p->sub[i];
+        s->noise = s->lost = s->twice = s->no_open = 0;
+        s->down_ms = s->up_ms = 0;
+    }
+}
+
+static void plan_sizes(plan *p, rng *g)
+{
+    p->lanes = 1 + (int)rng_below(g, rng_chance(g, 500) ? 3 : SIM_LANES);
+    p->keys = (int)spread(g, 1, SIM_KEYS);
+    p->publishers = 1 + (int)rng_below(g, SIM_PUBLISHERS);
+    p->events = 10 + (int)rng_below(g, rng_chance(g, 150) ? 200 : 60);
+    p->subs = rng_chance(g, 350) ? 2 + (int)rng_below(g, 2) : 1;
+    p->keyless = p->publish & PUB_KEYLESS ? rng_below(g, 900) : 0;
+    p->max_backlog = p->publish & PUB_BACKLOG ? 5 + rng_below(g, 40) : 0;
+}
+
+static void plan_limit_relays(plan *p)
+{
+    int left = SIM_RELAYS - p->subs;    /* one each at least */
+
+    for (int i = 0; i < p->subs; i++) {
+        sub_plan *s = &p->sub[i];
+        if (s->relays - 1 > left)
+            s->relays = 1 + left;
+        left -= s->relays - 1;
+    }
+}
+
+void plan_make(plan *p, rng *g)
+{
+    uint32_t lease;
+
+    memset(p, 0, sizeof *p);
+    p->faults = some_of(g, 255, 350);
+    p->publish = some_of(g, 8191, 350);
+    p->people = rng_chance(g, 400) ? some_of(g, 31, 400) : 0;
+    if (!rng_chance(g, 150))
+        p->people &= ~(uint32_t)DO_UNSUBSCRIBE;
+    if (p->publish & (PUB_DUE | PUB_EXPIRES) || p->people & DO_REPLAY)
+        p->faults &= ~(uint32_t)FAULT_SKEW;
+    plan_sizes(p, g);
+    for (int i = 0; i < p->subs; i++)
+        plan_sub(&p->sub[i], p, g);
+    lease = p->sub[0].opt.lease_ms;
+    p->chaos_ms = 200 + rng_between(g, 4, 16) * lease;
+    if (p->chaos_ms > 6000)
+        p->chaos_ms = 6000;
+    p->gap_ms = p->chaos_ms * p->publishers * 3 / p->events + 1;
+    p->crash_ms = (uint32_t)rng_between(g, lease / 2, 6 * lease);
+    p->sleeps = rng_chance(g, 500);
+    p->notices = rng_chance(g, 700);
+    p->poked = rng_chance(g, 500);
+    p->heals = rng_chance(g, 600);
+    plan_outages(p, g);
+    if (rng_chance(g, 12))
+        plan_hours(p, g);
+    else if (rng_chance(g, 60))
+        plan_calm(p);
+    plan_limit_relays(p);
+}
