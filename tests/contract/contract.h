@@ -31,6 +31,8 @@ void add_kinds_tests(Suite *s);
 void add_letters_tests(Suite *s);
 void add_admin_tests(Suite *s);
 void add_order_tests(Suite *s);
+void add_schedule_tests(Suite *s);
+void add_dedup_tests(Suite *s);
 void add_trial_tests(Suite *s);
 
 #endif

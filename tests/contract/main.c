@@ -32,6 +32,8 @@ int main(void)
     add_letters_tests(s);
     add_admin_tests(s);
     add_order_tests(s);
+    add_schedule_tests(s);
+    add_dedup_tests(s);
     add_trial_tests(s);
     return suite_main(s);
 }

@@ -152,7 +152,7 @@ int mem_log_push(mem_db *db, const outbox_row *row)
     return OUTBOX_OK;
 }
 
-/* Rows that are due later have no position yet. */
+/* Rows that are due later have no place in the log yet. */
 static int write_row(mem_db *db, outbox_row *row)
 {
     bool later = row->due_ms > db->now_ms;
@@ -169,8 +169,10 @@ static int write_row(mem_db *db, outbox_row *row)
     }
     if (later)
         r = mem_push(&db->scheduled, sizeof *r);
-    if (r != NULL && mem_record_copy(r, row))
+    if (r != NULL && mem_record_copy(r, row)) {
+        row->position = -1;             /* not left out */
         return OUTBOX_OK;
+    }
     db->scheduled.n -= r != NULL;
     db->undo.n--;
     return OUTBOX_ENOMEM;
