@@ -266,12 +266,14 @@ NEEDS         = cc pkg-config $(foreach p,$(PKGS),$(if \
 	$($(call knob,$(p)_libs)),,$(p)))
 NEEDS_demo    = $(NEEDS) jansson
 NEEDS_check   = $(NEEDS) jansson check c++ mandoc
+NEEDS_torture = $(NEEDS) faketime
+NEEDS_failover = $(NEEDS) faketime
 NEEDS_mutants = $(NEEDS) patch
 NEEDS_headers = $(NEEDS) c++
 NEEDS_style   = clang-format
 NEEDS_analyze = $(NEEDS) jansson clang-tidy cppcheck
 NEEDS_man     = mandoc
-FRONT = demo check torture mutants bench coverage headers style analyze man
+FRONT = demo check torture failover mutants bench coverage headers style analyze man
 
 DEPS  = CC='$(CC)' CXX='$(CXX)' PKG_CONFIG='$(PKG_CONFIG)' \
 	sh $(TOP)/tests/bin/deps.sh
@@ -301,6 +303,7 @@ META     := $(addprefix $(S),$(call srcs,tests/meta/*.sh))
 DEMO     := $(if $(call srcs,examples/demo/*.c),$(B)/examples/demo/demo)
 BENCHER  := $(B)/tests/bench/bench
 TORTURE  := $(B)/fail/torture
+FAILOVER := $(B)/tests/failover/failover
 TESTS    := $(UNIT) $(CONTRACT) $(EXAMPLES) \
 	$(if $(SANITIZE)$(COVERAGE),$(filter %/demo.sh,$(META)),$(META))
 
@@ -327,6 +330,12 @@ $(TORTURE): $(patsubst %.c,$(B)/fail/%.o,$(SRCS) \
 		$(call srcs,tests/torture/*.c)) $(B)/stamp.link
 	$(call say,LD)$(program) -lm
 
+# It has the records, children and publishers of torture.
+$(FAILOVER): $(call objs,tests/failover/*.c) $(filter-out %/main.o \
+		%/chaos.o %/directed.o,$(call objs,tests/torture/*.c)) \
+		$(ARCHIVES) $(B)/stamp.link
+	$(call say,LD)$(program)
+
 # What the scripts find in their environment.
 ENVIRONMENT = unset MAKEFLAGS MFLAGS MAKELEVEL; \
 	export TOP=$(TOP) BUILD=$(abspath $(B)) PARTS='$(PARTS)' \
@@ -342,8 +351,12 @@ run-check: all $(UNIT) $(CONTRACT) $(EXAMPLES) $(DEMO)
 run-demo: $(DEMO)
 	@$(DEMO) $(S)examples/orders.jsonl
 
-run-torture: $(TORTURE)
+run-torture: $(TORTURE) $(FAILOVER)
 	@$(ENVIRONMENT) sh $(TOP)/tests/torture/run.sh
+	@$(ENVIRONMENT) sh $(TOP)/tests/failover/run.sh
+
+run-failover: $(FAILOVER)
+	@$(ENVIRONMENT) sh $(TOP)/tests/failover/run.sh
 
 run-mutants:
 	@$(ENVIRONMENT) sh $(TOP)/tests/torture/mutants.sh
