@@ -33,6 +33,9 @@ void add_admin_tests(Suite *s);
 void add_order_tests(Suite *s);
 void add_schedule_tests(Suite *s);
 void add_dedup_tests(Suite *s);
+void add_expiry_tests(Suite *s);
+void add_backlog_tests(Suite *s);
+void add_causality_tests(Suite *s);
 void add_trial_tests(Suite *s);
 
 #endif

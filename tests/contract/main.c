@@ -34,6 +34,9 @@ int main(void)
     add_order_tests(s);
     add_schedule_tests(s);
     add_dedup_tests(s);
+    add_expiry_tests(s);
+    add_backlog_tests(s);
+    add_causality_tests(s);
     add_trial_tests(s);
     return suite_main(s);
 }
