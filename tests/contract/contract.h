@@ -36,6 +36,8 @@ void add_dedup_tests(Suite *s);
 void add_expiry_tests(Suite *s);
 void add_backlog_tests(Suite *s);
 void add_causality_tests(Suite *s);
+void add_filter_tests(Suite *s);
+void add_fanout_tests(Suite *s);
 void add_trial_tests(Suite *s);
 
 #endif

@@ -37,6 +37,8 @@ int main(void)
     add_expiry_tests(s);
     add_backlog_tests(s);
     add_causality_tests(s);
+    add_filter_tests(s);
+    add_fanout_tests(s);
     add_trial_tests(s);
     return suite_main(s);
 }
