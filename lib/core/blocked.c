@@ -135,8 +135,10 @@ static int blocked_sink(void *arg, const outbox_row *row)
 
 int ob_blocked_load(outbox_relay_t *r, uint32_t lane, outbox_error *err)
 {
-    return r->store->ops->blocked(r->store, r->sub.sub, lane, blocked_sink, r,
-                                  err);
+    int rc = r->store->ops->blocked(r->store, r->sub.sub, lane, blocked_sink,
+                                    r, err);
+
+    return rc < 0 ? rc : OUTBOX_OK;
 }
 
 /* A chain that was free and is blocked now: what the window holds of it goes

@@ -108,7 +108,7 @@ int ob_deliver_read(outbox_relay_t *r, outbox_error *err)
     uint32_t limit = r->opt.batch < room ? r->opt.batch : room;
     uint32_t n = lanes_to_read(r, io);
 
-    if (r->parked >= r->opt.max_parked)
+    if (r->parked + r->win.doomed >= r->opt.max_parked)
         limit = 0;                      /* lanes are held */
     r->full = limit == 0;
     r->at_end = true;                   /* until there is room, or a lane */
@@ -310,10 +310,13 @@ static int send_on_trial(outbox_relay_t *r, const ob_slot *s,
     ob_lane *l = &r->lanes[s->lane];
     outbox_lane io = { .lane = s->lane, .token = l->token };
 
-    int starts = r->store->ops->trial(r->store, r->sub.sub, r->id, &io,
+    int starts = 1;
+    if (r->tried[s->lane] != s->cursor.position)        /* once a process */
+        starts = r->store->ops->trial(r->store, r->sub.sub, r->id, &io,
                                       s->cursor.position, err);
     if (starts < 0)
         return starts;
+    r->tried[s->lane] = s->cursor.position;
     l->on_trial = r->trial_open = true;
     l->trials--;
     if ((uint32_t)starts <= r->opt.max_attempts)

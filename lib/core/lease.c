@@ -288,7 +288,7 @@ static void plan_next_look(outbox_relay_t *r, bool lacking)
 /* A commit by somebody else may have been a relay letting go of lanes. */
 static bool look_due(const outbox_relay_t *r)
 {
-    if (r->now_ms >= r->look_ms)
+    if (r->now_ms >= r->look_ms || r->now_ms >= r->beat_ms)
         return true;
     return r->woken && r->now_ms >= r->looked_ms + HURRY_MS;
 }

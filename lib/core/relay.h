@@ -119,6 +119,8 @@ struct outbox_relay {
     enum ob_breaker breaker;
     bool      doubtful;         /* open, but no witness has failed yet */
     bool      has_records;
+    bool      probe_failed;     /* since room was made in a full window */
+    int64_t   tried[OUTBOX_MAX_LANES];  /* starts noted by this process */
     uint64_t  records[OB_RECORDS];      /* chains that have passed lately */
     int64_t   breaker_until_ms, breaker_pause_ms;
     char         (*lines)[OB_LINE]; /* to be logged when no lock is held */

@@ -449,13 +449,11 @@ int outbox_relay_stop(outbox_relay_t *r, int timeout_ms, outbox_error *err)
 
 static bool may_settle(const ob_slot *s, outbox_token token, outbox_verdict v)
 {
-    if (s == NULL || s->verdict != 0 || s->first_send == 0)
+    if (s == NULL || s->verdict != 0)
         return false;
     if (s->state == OB_SENT && token.serial == s->last_send)
         return true;
-    return v == OUTBOX_ACK && token.serial >= s->first_send &&
-           token.serial <= s->last_send &&
-           (s->state == OB_SENT || s->state == OB_WAITING ||
+    return v == OUTBOX_ACK && (s->state == OB_SENT || s->state == OB_WAITING ||
             s->state == OB_READY);
 }
 
@@ -470,7 +468,7 @@ int outbox_settle(outbox_relay_t *relay, outbox_token token,
         verdict != OUTBOX_REJECT)
         return OUTBOX_EINVAL;
     pthread_mutex_lock(&relay->lock);
-    ob_slot *s = ob_window_find(&relay->win, token.position);
+    ob_slot *s = ob_window_find(&relay->win, token.position, token.serial);
     if (!may_settle(s, token, verdict)) {
         rc = OUTBOX_ESTALE;
     } else {

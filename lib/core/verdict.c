@@ -92,6 +92,7 @@ static void breaker_open(outbox_relay_t *r, bool longer)
 static void probe_failed(outbox_relay_t *r, bool witness)
 {
     r->doubtful = r->doubtful && !witness;
+    r->probe_failed = true;
     breaker_open(r, witness || !r->has_records);
 }
 
@@ -116,7 +117,7 @@ static ob_slot *find_witness(outbox_relay_t *r)
 {
     for (uint64_t i = 0; i < ob_window_used(&r->win); i++) {
         ob_slot *s = ob_window_nth(&r->win, i);
-        if (s->state == OB_READY && is_witness(r, s))
+        if (s->state == OB_READY && s->prev == OB_NONE && is_witness(r, s))
             return s;
     }
     return NULL;
@@ -132,6 +133,8 @@ static ob_slot *find_stranger(outbox_relay_t *r)
 
     for (uint64_t i = 0; i < ob_window_used(&r->win); i++) {
         ob_slot *s = ob_window_nth(&r->win, i);
+        if (s->prev != OB_NONE)
+            continue;
         if (s->suspect && s->state == OB_WAITING &&
             (oldest == NULL || s->when_ms < oldest->when_ms))
             oldest = s;
@@ -255,7 +258,12 @@ static void failed(outbox_relay_t *r, ob_slot *s)
         ob_window_doom(&r->win, s, OUTBOX_PARK);
         return;
     }
+    if (!ob_window_still_in_order(&r->win, s)) {
+        ob_window_behind(&r->win, s);   /* one before it failed: blame that */
+        return;
+    }
     ob_window_wait(&r->win, s, r->now_ms + ob_backoff(r, s->tries));
+    ob_window_halt(&r->win, s);
     ob_window_set_suspect(&r->win, s, true);
     s->passes = r->passes;
     deadline_note(r, s->when_ms);
@@ -285,7 +293,8 @@ static void convict(outbox_relay_t *r)
 {
     for (uint64_t i = 0; i < ob_window_used(&r->win); i++) {
         ob_slot *s = ob_window_nth(&r->win, i);
-        if (!s->suspect || s->state != OB_WAITING || s->passes == r->passes)
+        if (!s->suspect || s->state != OB_WAITING || s->prev != OB_NONE ||
+            s->passes == r->passes)
             continue;
         if (s->attempts + 1 >= r->opt.max_attempts)
             bury(r, s);
@@ -294,18 +303,32 @@ static void convict(outbox_relay_t *r)
     }
 }
 
-/* The window is full of suspects and of what waits behind them, so that nobody
- * else can be read who might pass: they make room, and nothing is counted. */
-void ob_verdict_make_room(outbox_relay_t *r)
+static ob_slot *oldest_suspect(outbox_relay_t *r)
 {
-    if (r->breaker != OB_CLOSED || r->win.inflight > 0 ||
-        r->win.ready.first != OB_NONE)
-        return;
+    ob_slot *oldest = NULL;
+
     for (uint64_t i = 0; i < ob_window_used(&r->win); i++) {
         ob_slot *s = ob_window_nth(&r->win, i);
-        if (s->suspect && s->state == OB_WAITING)
-            park(r, s, 0);
+        if (s->state == OB_READY && !s->suspect)
+            return NULL;                /* there is somebody else to try */
+        if (s->suspect && s->state == OB_WAITING && s->prev == OB_NONE &&
+            (oldest == NULL || s->when_ms < oldest->when_ms))
+            oldest = s;
     }
+    return oldest;
+}
+
+/* The window is full of suspects and of what waits behind them, so that nobody
+ * else can be read who might pass.  One makes room, and nothing is counted;
+ * with the breaker open, one for each probe that failed. */
+void ob_verdict_make_room(outbox_relay_t *r)
+{
+    if (r->win.inflight > 0 || (r->breaker != OB_CLOSED && !r->probe_failed))
+        return;
+    r->probe_failed = false;
+    ob_slot *s = oldest_suspect(r);
+    if (s != NULL)
+        park(r, s, 0);
 }
 
 /* Events whose time has come: to be sent again, or given up as unsettled. */

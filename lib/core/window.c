@@ -162,11 +162,17 @@ static void place_remove(ob_window *w, ob_slot *s)
         *at = s->next_place;
 }
 
-ob_slot *ob_window_find(ob_window *w, int64_t position)
+static bool is_send_of(const ob_slot *s, int64_t position, int64_t serial)
+{
+    return s->cursor.position == position && s->first_send != 0 &&
+           serial >= s->first_send && serial <= s->last_send;
+}
+
+ob_slot *ob_window_find(ob_window *w, int64_t position, int64_t serial)
 {
     int32_t i = w->places[mix((uint64_t)position) & w->mask];
 
-    while (i != OB_NONE && w->slots[i].cursor.position != position)
+    while (i != OB_NONE && !is_send_of(&w->slots[i], position, serial))
         i = w->slots[i].next_place;
     return ob_window_at(w, i);
 }
@@ -565,12 +571,21 @@ static void chain_go_on(ob_window *w, ob_slot *after, bool parks)
         slot_head_of_chain(w, after, parks);
 }
 
-static void chain_halt(ob_window *w, ob_slot *s)
+void ob_window_halt(ob_window *w, ob_slot *s)
 {
     while ((s = ob_window_at(w, s->next)) != NULL) {
-        if (s->state == OB_READY)
-            s->state = OB_BEHIND;
+        if (s->state != OB_READY && s->state != OB_WAITING)
+            continue;
+        ob_window_set_suspect(w, s, false);
+        s->state = OB_BEHIND;
     }
+}
+
+void ob_window_behind(ob_window *w, ob_slot *s)
+{
+    leave_state(w, s);
+    ob_window_set_suspect(w, s, false);
+    s->state = OB_BEHIND;
 }
 
 void ob_window_doom(ob_window *w, ob_slot *s, enum outbox_change_kind fate)
@@ -586,7 +601,7 @@ void ob_window_doom(ob_window *w, ob_slot *s, enum outbox_change_kind fate)
         chain_remove(w, s);
         chain_go_on(w, after, false);
     } else {
-        chain_halt(w, s);
+        ob_window_halt(w, s);
     }
 }
 

@@ -88,7 +88,8 @@ void ob_window_show(ob_window *w, ob_slot *s, bool parks);
 void ob_window_drop_unshown(ob_window *w);
 uint32_t ob_window_room(const ob_window *w);
 
-ob_slot *ob_window_find(ob_window *w, int64_t position);
+/* By a token: an event may be there twice, from the log and parked. */
+ob_slot *ob_window_find(ob_window *w, int64_t position, int64_t serial);
 ob_slot *ob_window_at(ob_window *w, int32_t index);
 int32_t  ob_window_index(const ob_window *w, const ob_slot *s);
 static inline uint64_t ob_window_used(const ob_window *w)
@@ -109,6 +110,10 @@ void ob_window_judge(ob_window *w, ob_slot *s, outbox_verdict verdict);
 ob_slot *ob_window_next_judged(ob_window *w, outbox_verdict *verdict);
 void ob_window_ready(ob_window *w, ob_slot *s);
 void ob_window_wait(ob_window *w, ob_slot *s, int64_t when_ms);
+/* SENT to BEHIND: it failed because one before it did.  And those behind one
+ * that failed wait for it. */
+void ob_window_behind(ob_window *w, ob_slot *s);
+void ob_window_halt(ob_window *w, ob_slot *s);
 void ob_window_set_suspect(ob_window *w, ob_slot *s, bool suspect);
 /* The save will park, bury or forget it.  The chain waits for that, unless
  * the event was delivered (OUTBOX_UNPARK). */

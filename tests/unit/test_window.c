@@ -51,7 +51,8 @@ static bool slot_is_sound(bench *b, const ob_slot *s,
                           const ob_slot *last_sent[])
 {
     bool sound = s->state >= OB_DONE
-              || ob_window_find(&b->w, s->cursor.position) == s;
+              || s->first_send == 0
+              || ob_window_find(&b->w, s->cursor.position, s->last_send) == s;
 
     if (s->state == OB_SENT) {
         sound = sound && (b->w.ordered || last_sent[s->chain] == NULL);
