@@ -255,7 +255,8 @@ OUTBOX_MUST int outbox_relay_new(outbox_relay_t **out, outbox_t *ob,
                                  const outbox_transport *transport,
                                  const outbox_relay_options *opt,
                                  outbox_error *err);
-/* The relay itself: one turn, at most timeout_ms; returns events settled.
+/* The relay itself: one turn, and when there was nothing to do a sleep of at
+ * most timeout_ms and another; returns events settled.
  * OUTBOX_EBUSY while another thread is in it or a thread was started. */
 OUTBOX_MUST int outbox_relay_step(outbox_relay_t *r, int timeout_ms,
                                   outbox_error *err);
@@ -276,7 +277,7 @@ typedef struct outbox_stats {
     size_t   size;
     uint64_t sent, acked, retried, rejected, expired;   /* so far */
     uint64_t lag;                       /* committed, not yet acknowledged */
-    int64_t  lag_ms;                    /* age of the oldest of those */
+    int64_t  lag_ms;                    /* age of the oldest in the log */
     uint64_t inflight, parked, dead, blocked_keys, scheduled;
     uint64_t leases_lost, reconnects;
     int32_t  leader, breaker_open;      /* 0 or 1 */

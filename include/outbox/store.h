@@ -153,7 +153,8 @@ struct outbox_store_ops {
     /* Write n rows in order, setting position and published_ms; then COMMIT
      * if commit is not 0.  Rows with a dedup_key that is known are left out,
      * rows that are due later wait outside the log.  OUTBOX_OK, or
-     * OUTBOX_DUPLICATE when one was left out; its position is 0.  EINDOUBT: the COMMIT's answer
+     * OUTBOX_DUPLICATE when one was left out; its position is 0, and that of
+     * no other, waiting or not.  EINDOUBT: the COMMIT's answer
      * never came. */
     int (*append)(outbox_store *st, outbox_row *rows, size_t n, int commit,
                   outbox_error *err);
@@ -217,8 +218,9 @@ struct outbox_store_ops {
     /* The parked rows of one chain, in order, at most limit. */
     int (*parked)(outbox_store *st, int64_t sub, uint64_t chain, int limit,
                   outbox_sink *sink, void *arg, outbox_error *err);
-    /* One row for each blocked chain of a lane, with chain, attempts and
-     * delay_ms of its head; delay_ms -1: blocked by a dead event. */
+    /* One row for each chain of a lane with parked rows, with chain, attempts
+     * and delay_ms of its head; and one with delay_ms -1 for each that a dead
+     * event blocks. */
     int (*blocked)(outbox_store *st, int64_t sub, uint32_t lane,
                    outbox_sink *sink, void *arg, outbox_error *err);
     /* Delete at most limit events that every subscription is past and that

@@ -119,25 +119,35 @@ void ob_blocked_due(outbox_relay_t *r, ob_blocked *b, int64_t due_ms)
         r->blocked.next_due_ms = due_ms;
 }
 
+typedef struct load_ctx {
+    outbox_relay_t *r;
+    bool            nomem;
+} load_ctx;
+
 static int blocked_sink(void *arg, const outbox_row *row)
 {
-    outbox_relay_t *r = arg;
-    ob_blocked *b = ob_blocked_add(r, row->chain, row->lane);
+    load_ctx *ctx = arg;
+    ob_blocked *b = ob_blocked_add(ctx->r, row->chain, row->lane);
 
+    ctx->nomem = b == NULL;
     if (b == NULL)
         return 1;
     if (row->delay_ms < 0)
         b->dead = true;
     else if (b->due_ms == INT64_MAX && b->loaded == 0)
-        ob_blocked_due(r, b, r->now_ms + row->delay_ms);
+        ob_blocked_due(ctx->r, b, ctx->r->now_ms + row->delay_ms);
     return 0;
 }
 
+/* Half a set would be worse than none: events would overtake parked ones. */
 int ob_blocked_load(outbox_relay_t *r, uint32_t lane, outbox_error *err)
 {
+    load_ctx ctx = { r, false };
     int rc = r->store->ops->blocked(r->store, r->sub.sub, lane, blocked_sink,
-                                    r, err);
+                                    &ctx, err);
 
+    if (ctx.nomem)
+        return ob_nomem(err);
     return rc < 0 ? rc : OUTBOX_OK;
 }
 

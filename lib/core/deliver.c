@@ -285,6 +285,10 @@ static uint32_t pick(outbox_relay_t *r, ob_slot **batch)
         return 0;
     if (r->breaker != OB_CLOSED)
         most = 1;
+    if (probe != NULL && expired(r, probe)) {
+        ob_verdict_expired(r, probe);
+        probe = NULL;
+    }
     if (probe != NULL) {
         ob_window_send_now(&r->win, probe);
         batch[n++] = probe;
@@ -443,7 +447,7 @@ static bool in_order(outbox_relay_t *r, ob_slot **batch,
 }
 
 static int send_batch(outbox_relay_t *r, ob_slot **batch, uint32_t n,
-                      int64_t start_ms, outbox_error *err)
+                      int64_t start_ms, uint32_t *total, outbox_error *err)
 {
     outbox_verdict verdicts[OB_SEND_BATCH];
     outbox_error why;
@@ -458,6 +462,7 @@ static int send_batch(outbox_relay_t *r, ob_slot **batch, uint32_t n,
         rc = send_one(r, batch[done], &verdicts[done], &why);
     }
     batch_done(r, batch, verdicts, done, n);
+    *total += done;
     if (rc != OUTBOX_OK && err != NULL)
         *err = why;
     return rc == OUTBOX_OK ? (int)done : rc;
@@ -474,10 +479,9 @@ static int send_all(outbox_relay_t *r, uint32_t *total, outbox_error *err)
         pthread_mutex_lock(&r->lock);
         n = pick(r, batch);
         pthread_mutex_unlock(&r->lock);
-        done = send_batch(r, batch, n, start_ms, err);
+        done = send_batch(r, batch, n, start_ms, total, err);
         if (done < 0)
             return done;
-        *total += (uint32_t)done;
     } while (n > 0 && (uint32_t)done == n && r->breaker == OB_CLOSED);
     return OUTBOX_OK;
 }

@@ -454,7 +454,7 @@ static bool may_settle(const ob_slot *s, outbox_token token, outbox_verdict v)
     if (s->state == OB_SENT && token.serial == s->last_send)
         return true;
     return v == OUTBOX_ACK && (s->state == OB_SENT || s->state == OB_WAITING ||
-            s->state == OB_READY);
+            s->state == OB_READY || s->state == OB_BEHIND);
 }
 
 int outbox_settle(outbox_relay_t *relay, outbox_token token,

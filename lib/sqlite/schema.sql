@@ -51,8 +51,10 @@ CREATE TABLE "outbox_dedup" (
     published_ms INTEGER NOT NULL
 );
 
+-- Numbers are not used again: a relay of a removed subscription must not
+-- take another one for its own.
 CREATE TABLE "outbox_subscription" (
-    sub        INTEGER PRIMARY KEY,
+    sub        INTEGER PRIMARY KEY AUTOINCREMENT,
     name       TEXT NOT NULL UNIQUE,
     keep_ms    INTEGER NOT NULL DEFAULT 0,
     paused     INTEGER NOT NULL DEFAULT 0,

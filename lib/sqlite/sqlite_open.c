@@ -247,7 +247,7 @@ int ob_sqlite_reconnect(ob_sqlite *st, outbox_error *err)
         ob_sqlite_disconnect(st);
         return rc;
     }
-    st->broken = st->stuck = false;
+    st->broken = false;
     st->wait_version = st->synced_version = -1;
     adopt(st);
     return OUTBOX_OK;

@@ -226,7 +226,7 @@ int ob_sqlite_backlog(outbox_store *s, int64_t *events, outbox_error *err)
     int rc = transaction_check(st, err);
 
     if (rc == OUTBOX_OK)
-        rc = tables_check(st, err);
+        rc = if_aborted(st, tables_check(st, err), err);
     if (rc != OUTBOX_OK)
         return rc;
     sqlite3_stmt *stmt = ob_sqlite_stmt(st, SQ_BACKLOG, &rc, err);
@@ -237,7 +237,7 @@ int ob_sqlite_backlog(outbox_store *s, int64_t *events, outbox_error *err)
     else
         rc = ob_sqlite_error(st, "count the backlog", err);
     sqlite3_reset(stmt);
-    return rc;
+    return if_aborted(st, rc, err);
 }
 
 /* ---- marks ---------------------------------------------------------- */
@@ -307,6 +307,7 @@ int ob_sqlite_prune(outbox_store *s, int64_t keep_ms, int limit,
                     outbox_error *err)
 {
     ob_sqlite *st = (ob_sqlite *)s;
+    bool inside = !sqlite3_get_autocommit(st->db);
     int rc = ob_sqlite_check(st, err);
 
     if (rc != OUTBOX_OK)
@@ -317,5 +318,7 @@ int ob_sqlite_prune(outbox_store *s, int64_t keep_ms, int limit,
     sqlite3_bind_int64(stmt, 1, ob_sqlite_now_ms(s) - keep_ms);
     sqlite3_bind_int(stmt, 2, limit);
     rc = ob_sqlite_run(st, stmt, "prune", err);
-    return rc == OUTBOX_OK ? sqlite3_changes(st->db) : rc;
+    if (rc != OUTBOX_OK)
+        return inside ? if_aborted(st, rc, err) : rc;
+    return sqlite3_changes(st->db);
 }

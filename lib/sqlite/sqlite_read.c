@@ -244,12 +244,10 @@ int ob_sqlite_blocked(outbox_store *s, int64_t sub, uint32_t lane,
         row.seq = sqlite3_column_int64(stmt, 1);
         row.attempts = (uint32_t)sqlite3_column_int64(stmt, 2);
         row.delay_ms = sqlite3_column_int64(stmt, 3);
-        if (sink(arg, &row) != 0) {
-            rc = outbox_error_set(err, OUTBOX_ENOMEM, "out of memory");
+        if (sink(arg, &row) != 0)
             break;
-        }
     }
-    if (rc == OUTBOX_OK && step != SQLITE_DONE)
+    if (step != SQLITE_DONE && step != SQLITE_ROW)
         rc = ob_sqlite_error(st, "read blocked chains", err);
     sqlite3_reset(stmt);
     return rc;

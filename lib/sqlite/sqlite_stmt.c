@@ -308,8 +308,6 @@ static int run_plain(ob_sqlite *st, enum ob_sqlite_stmt which,
 int ob_sqlite_begin(ob_sqlite *st, enum ob_sqlite_stmt how,
                     outbox_error *err)
 {
-    if (st->stuck)
-        st->stuck = run_plain(st, SQ_ROLLBACK, "rollback", err) != OUTBOX_OK;
     if (!sqlite3_get_autocommit(st->db))
         return outbox_error_set(err, OUTBOX_EINVAL,
                                 "a transaction is open on this connection: "
@@ -332,7 +330,7 @@ int ob_sqlite_end(ob_sqlite *st, int rc, outbox_error *err)
     }
     if (!sqlite3_get_autocommit(st->db) &&
         run_plain(st, SQ_ROLLBACK, "rollback", NULL) != OUTBOX_OK) {
-        st->broken = st->stuck = true;
+        st->broken = true;
         rc = outbox_error_set(err, OUTBOX_EABORTED,
                               "there is no memory even to roll back: do it "
                               "when there is");

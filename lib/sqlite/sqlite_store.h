@@ -40,8 +40,6 @@ typedef struct ob_sqlite {
     outbox_store  base;
     sqlite3      *db;
     bool          own, broken, checked;
-    bool          stuck;        /* in a transaction of ours that we could not
-                                   even roll back, for want of memory */
     char          prefix[OB_PREFIX_MAX + 1];
     char         *path;         /* own: to connect again */
     int         (*on_connect)(void *arg, void *db);
