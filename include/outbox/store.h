@@ -139,6 +139,11 @@ struct outbox_store {
                                            number, by which a publisher finds
                                            the relays to wake; 0: none */
     int                     relayable;  /* has a connection of its own */
+    int64_t                 durable;    /* out of append with commit: the log
+                                           up to this position survives a
+                                           power loss; 0: not known.  Before
+                                           read: how far publishers of this
+                                           process have brought it */
 };
 
 struct outbox_store_ops {

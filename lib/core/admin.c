@@ -62,7 +62,7 @@ int outbox_dead_revive(outbox_t *ob, const char *sub, const char *id,
     int rc = admin_letter(ob, sub, OUTBOX_ADMIN_REVIVE, id, err);
 
     if (rc > 0)
-        ob_wake_database(ob->h.store->database, OB_WAKE_NOW);
+        ob_wake_database(ob->h.store->database, OB_WAKE_NOW, 0);
     return rc;
 }
 
@@ -72,7 +72,7 @@ int outbox_dead_discard(outbox_t *ob, const char *sub, const char *id,
     int rc = admin_letter(ob, sub, OUTBOX_ADMIN_DISCARD, id, err);
 
     if (rc > 0)
-        ob_wake_database(ob->h.store->database, OB_WAKE_NOW);
+        ob_wake_database(ob->h.store->database, OB_WAKE_NOW, 0);
     return rc;
 }
 
@@ -84,7 +84,7 @@ static int admin_value(outbox_t *ob, const char *sub, enum outbox_admin what,
 
     if (rc < 0)
         return rc;
-    ob_wake_database(ob->h.store->database, OB_WAKE_NOW);
+    ob_wake_database(ob->h.store->database, OB_WAKE_NOW, 0);
     return OUTBOX_OK;
 }
 

@@ -87,18 +87,20 @@ typedef struct ob_waker {
     uint64_t         database;
     int              fd[2];     /* the reading end becomes readable */
     atomic_uint      bits;
+    _Atomic int64_t  durable;   /* the log up to here needs no sync */
     atomic_int       asleep;
 } ob_waker;
 
 int      ob_waker_init(ob_waker *w, uint64_t database, outbox_error *err);
 void     ob_waker_release(ob_waker *w);
 unsigned ob_waker_take(ob_waker *w);            /* the bits, once */
-bool     ob_waker_sleep(ob_waker *w);
+/* False: one of the bits is set.  The others do not wake the sleeper. */
+bool     ob_waker_sleep(ob_waker *w, unsigned bits);
 void     ob_waker_awake(ob_waker *w);
 void     ob_waker_signal(ob_waker *w, unsigned bit);    /* signal-safe */
 /* Relays of this process listen between these two. */
 void ob_waker_list(ob_waker *w);
 void ob_waker_unlist(ob_waker *w);
-void ob_wake_database(uint64_t database, unsigned bit);
+void ob_wake_database(uint64_t database, unsigned bit, int64_t durable);
 
 #endif

@@ -115,7 +115,8 @@ static int publish(outbox_t *ob, const outbox_event *const *ev, size_t n,
         return rc;
     last_id_note(ob, n);
     OB_FAILPOINT(commit ? "publish.after_commit" : "publish.after_append");
-    ob_wake_database(st->database, commit ? OB_WAKE_NOW : OB_WAKE_HINT);
+    ob_wake_database(st->database, commit ? OB_WAKE_NOW : OB_WAKE_HINT,
+                     commit ? st->durable : 0);
     return rc;
 }
 

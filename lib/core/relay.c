@@ -66,6 +66,7 @@ void ob_relay_forget(outbox_relay_t *r)
     r->stats.leader = 0;
     pthread_mutex_unlock(&r->lock);
     ob_blocked_clear(r);
+    atomic_store(&r->waker.durable, 0);     /* it may be another log */
     r->n_peers = 0;
     r->attached = r->at_end = r->dirty = r->full = false;
     r->trial_open = false;
@@ -292,7 +293,10 @@ static void wait_for_store(outbox_relay_t *r, int ms)
         r->hinted = hint;
         return;
     }
-    if (!ob_waker_sleep(&r->waker))
+    unsigned listen = OB_WAKE_NOW | OB_WAKE_VERDICT;
+    if (!hint)                          /* else we are on the watch already */
+        listen |= OB_WAKE_HINT;
+    if (!ob_waker_sleep(&r->waker, listen))
         return;
     if (r->store->ops->wait(r->store, r->waker.fd[0], hint, ms) > 0) {
         r->at_end = false;

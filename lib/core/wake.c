@@ -49,6 +49,7 @@ int ob_waker_init(ob_waker *w, uint64_t database, outbox_error *err)
     w->database = database;
     atomic_init(&w->bits, 0);
     atomic_init(&w->asleep, 0);
+    atomic_init(&w->durable, 0);
     if (pipe2(w->fd, O_CLOEXEC | O_NONBLOCK) != 0) {
         w->fd[0] = w->fd[1] = -1;
         return outbox_error_set(err, OUTBOX_EDB,
@@ -71,7 +72,7 @@ void ob_waker_signal(ob_waker *w, unsigned bit)
     int saved = errno;
 
     if ((atomic_fetch_or(&w->bits, bit) & bit) == 0 &&
-        atomic_load(&w->asleep) && w->fd[1] >= 0) {
+        (atomic_load(&w->asleep) & bit) != 0 && w->fd[1] >= 0) {
         ssize_t n = write(w->fd[1], "", 1);
         (void)n;                /* full: it is being woken already */
     }
@@ -83,11 +84,10 @@ unsigned ob_waker_take(ob_waker *w)
     return atomic_exchange(&w->bits, 0);
 }
 
-/* False: there is something to do first. */
-bool ob_waker_sleep(ob_waker *w)
+bool ob_waker_sleep(ob_waker *w, unsigned bits)
 {
-    atomic_store(&w->asleep, 1);
-    if (atomic_load(&w->bits) == 0)
+    atomic_store(&w->asleep, (int)bits);
+    if ((atomic_load(&w->bits) & bits) == 0)
         return true;
     atomic_store(&w->asleep, 0);
     return false;
@@ -123,14 +123,25 @@ void ob_waker_unlist(ob_waker *w)
     pthread_mutex_unlock(&wakers_lock);
 }
 
-void ob_wake_database(uint64_t database, unsigned bit)
+static void durable_raise(ob_waker *w, int64_t position)
+{
+    int64_t known = atomic_load(&w->durable);
+
+    while (known < position &&
+           !atomic_compare_exchange_weak(&w->durable, &known, position))
+        continue;
+}
+
+void ob_wake_database(uint64_t database, unsigned bit, int64_t durable)
 {
     if (database == 0)
         return;
     pthread_mutex_lock(&wakers_lock);
     for (ob_waker *w = wakers; w != NULL; w = w->next) {
-        if (w->database == database)
-            ob_waker_signal(w, bit);
+        if (w->database != database)
+            continue;
+        durable_raise(w, durable);
+        ob_waker_signal(w, bit);
     }
     pthread_mutex_unlock(&wakers_lock);
 }

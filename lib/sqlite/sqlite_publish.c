@@ -188,12 +188,38 @@ static int prepare_way_back(ob_sqlite *st, const outbox_row *rows, size_t n,
     return rc;
 }
 
+static int synchronous(ob_sqlite *st, int *level, outbox_error *err)
+{
+    int rc;
+    sqlite3_stmt *stmt = ob_sqlite_stmt(st, SQ_SYNCHRONOUS, &rc, err);
+
+    if (stmt == NULL)
+        return rc;
+    if (sqlite3_step(stmt) == SQLITE_ROW)
+        *level = sqlite3_column_int(stmt, 0);
+    sqlite3_reset(stmt);
+    return OUTBOX_OK;
+}
+
+/* A COMMIT at synchronous=FULL has synced all that was committed before it, by
+ * whomever: positions are given in the order of commits. */
+static void durable_note(ob_sqlite *st, const outbox_row *rows, size_t n,
+                         int level)
+{
+    st->base.durable = 0;
+    for (size_t i = 0; level >= 2 && i < n; i++) {
+        if (rows[i].position > st->base.durable)
+            st->base.durable = rows[i].position;
+    }
+}
+
 int ob_sqlite_append(outbox_store *s, outbox_row *rows, size_t n, int commit,
                      outbox_error *err)
 {
     ob_sqlite *st = (ob_sqlite *)s;
     outbox_error again;
     size_t done = 0, left_out = 0;
+    int level = 0;
     int rc = transaction_check(st, err);
 
     if (rc == OUTBOX_OK)
@@ -207,6 +233,8 @@ int ob_sqlite_append(outbox_store *s, outbox_row *rows, size_t n, int commit,
     }
     if (rc >= 0)
         rc = ob_sqlite_check(st, err);  /* the write lock is held by now */
+    if (rc >= 0 && commit)
+        rc = synchronous(st, &level, err);
     if (rc >= 0)
         rc = commit ? commit_now(st, err) : OUTBOX_OK;
     if (rc < 0 && !sqlite3_get_autocommit(st->db) &&
@@ -215,6 +243,7 @@ int ob_sqlite_append(outbox_store *s, outbox_row *rows, size_t n, int commit,
                               "part of the events could not be taken back: "
                               "%.150s", again.text);
     sqlite3_set_last_insert_rowid(st->db, last);
+    durable_note(st, rows, rc == OUTBOX_OK ? n : 0, level);
     if (rc == OUTBOX_OK)
         return left_out > 0 ? OUTBOX_DUPLICATE : OUTBOX_OK;
     return if_aborted(st, rc, err);
@@ -265,19 +294,6 @@ int ob_sqlite_accept(outbox_store *s, const char *consumer,
     int first = rc == OUTBOX_OK && sqlite3_changes(st->db) == 1;
     sqlite3_set_last_insert_rowid(st->db, last);
     return rc == OUTBOX_OK ? first : if_aborted(st, rc, err);
-}
-
-static int synchronous(ob_sqlite *st, int *level, outbox_error *err)
-{
-    int rc;
-    sqlite3_stmt *stmt = ob_sqlite_stmt(st, SQ_SYNCHRONOUS, &rc, err);
-
-    if (stmt == NULL)
-        return rc;
-    if (sqlite3_step(stmt) == SQLITE_ROW)
-        *level = sqlite3_column_int(stmt, 0);
-    sqlite3_reset(stmt);
-    return OUTBOX_OK;
 }
 
 /* An effect that the broker thinks was had must survive a power loss: below

@@ -144,10 +144,11 @@ static int rows_read(log_scan *scan, int limit, outbox_sink *sink, void *arg,
 }
 
 /* Nothing new by others since the last time: it is synced already. */
-static int make_durable(ob_sqlite *st, int64_t version, int rows,
-                        outbox_error *err)
+static int make_durable(ob_sqlite *st, int64_t version, int64_t position,
+                        int rows, outbox_error *err)
 {
-    if (rows == 0 || version == st->synced_version)
+    if (rows == 0 || version == st->synced_version ||
+        position <= st->base.durable)
         return rows;
     int rc = ob_sqlite_sync(st, err);
     if (rc != OUTBOX_OK)
@@ -180,7 +181,7 @@ int ob_sqlite_read(outbox_store *s, int64_t sub, outbox_lane *lanes,
     int64_t version = rc > 0 ? ob_sqlite_data_version(st) : 0;
     sqlite3_reset(stmt);
     if (rc > 0)
-        rc = make_durable(st, version, rc, err);
+        rc = make_durable(st, version, scan.at.position, rc, err);
     for (uint32_t i = 0; i < n && rc > 0; i++) {
         if (lanes[i].cursor.position < scan.at.position)
             lanes[i].cursor = scan.at;

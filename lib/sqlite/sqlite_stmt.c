@@ -324,8 +324,10 @@ int ob_sqlite_end(ob_sqlite *st, int rc, outbox_error *err)
 {
     if (rc >= 0) {
         int end = run_plain(st, SQ_COMMIT, "commit", err);
-        if (end == OUTBOX_OK)
+        if (end == OUTBOX_OK) {
+            st->busy_ms = OB_SQLITE_BUSY_MS;
             return rc;
+        }
         rc = end;
     }
     if (!sqlite3_get_autocommit(st->db) &&

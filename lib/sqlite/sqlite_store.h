@@ -22,7 +22,7 @@
 #include <outbox/sqlite.h>
 #include <outbox/store.h>
 
-enum { OB_SQLITE_VERSION = 1, OB_PREFIX_MAX = 32 };
+enum { OB_SQLITE_VERSION = 1, OB_PREFIX_MAX = 32, OB_SQLITE_BUSY_MS = 3 };
 
 /* One entry for each statement of sqlite_statements[], in its order. */
 enum ob_sqlite_stmt {
@@ -46,7 +46,7 @@ typedef struct ob_sqlite {
     void         *on_connect_arg;
     sqlite3_vfs  *vfs;          /* whose clock is the database's */
     uint32_t      lanes;
-    int64_t       busy_until_us;
+    int64_t       busy_until_us, busy_ms, alert_us, found_us;
     int64_t       wait_version, synced_version;
     int64_t       wal_check_us;
     int           notify_fd, notify_watch;

@@ -7,7 +7,7 @@
  * the database itself.  Watching opens no descriptor on it: closing one would
  * drop the process's locks (sqlite.org/howtocorrupt.html, 2.2).  The file is
  * written shortly before the commit becomes visible, so after a wake-up, or a
- * publisher's announcement, we ask in quick succession for a few ms.
+ * publisher's announcement, we ask in quick succession, then less and less.
  *
  * Without inotify the caller's growing poll is all there is.
  */
@@ -24,7 +24,7 @@
 #include <sys/vfs.h>
 #endif
 
-enum { ALERT_US = 5000, ALERT_FIRST_US = 20, ALERT_LAST_US = 500,
+enum { ALERT_US = 1000000, ALERT_FIRST_US = 20, REST_US = 1000,
        WAL_LONG_BYTES = 64 << 20, WAL_CHECK_US = 10000000 };
 
 int64_t ob_sqlite_data_version(ob_sqlite *st)
@@ -215,36 +215,39 @@ static bool committed(ob_sqlite *st)
     return true;
 }
 
-static bool readable(int fd)
-{
-    struct pollfd p = { .fd = fd, .events = POLLIN };
-
-    return poll(&p, 1, 0) > 0;
-}
-
-/* Something is coming: ask often, for a moment. */
+/* Something is coming.  The file is written before the commit is visible,
+ * by as long as the disk takes to sync, so ask often at first, then after
+ * each quarter of the time that has passed. */
 static bool alert(ob_sqlite *st, int wake_fd, int64_t until_us)
 {
-    int64_t end_us = outbox_monotonic_us() + ALERT_US;
-    long pause_us = ALERT_FIRST_US;
-
-    if (end_us > until_us)
-        end_us = until_us;
     while (!committed(st)) {
-        struct timespec pause = { 0, pause_us * 1000 };
-        if (outbox_monotonic_us() >= end_us || readable(wake_fd))
+        int64_t now_us = outbox_monotonic_us();
+        int64_t age_us = now_us - st->alert_us;
+        int64_t pause_us = age_us / 4 > ALERT_FIRST_US ? age_us / 4
+                                                       : ALERT_FIRST_US;
+        struct pollfd p[2] = { { .fd = wake_fd, .events = POLLIN },
+                               { .fd = st->notify_fd, .events = POLLIN } };
+
+        if (age_us > ALERT_US) {
+            st->alert_us = 0;
             return false;
-        nanosleep(&pause, NULL);
-        pause_us = pause_us * 3 / 2;
-        if (pause_us > ALERT_LAST_US)
-            pause_us = ALERT_LAST_US;
+        }
+        if (now_us >= until_us)
+            return false;
+        if (pause_us > until_us - now_us)
+            pause_us = until_us - now_us;
+        struct timespec pause = { 0, pause_us * 1000 };
+        if (ppoll(p, 2, &pause, NULL) > 0 && p[0].revents != 0)
+            return false;
+        if (p[1].revents != 0 && watch_drain(st))
+            st->alert_us = outbox_monotonic_us();
     }
+    st->alert_us = 0;
     return true;
 }
 
-int ob_sqlite_wait(outbox_store *s, int wake_fd, int hint, int timeout_ms)
+static int wait_commit(ob_sqlite *st, int wake_fd, int hint, int timeout_ms)
 {
-    ob_sqlite *st = (ob_sqlite *)s;
     int64_t until_us = outbox_monotonic_us() + (int64_t)timeout_ms * 1000;
 
     if (st->db == NULL) {
@@ -253,7 +256,9 @@ int ob_sqlite_wait(outbox_store *s, int wake_fd, int hint, int timeout_ms)
         return 0;
     }
     watch_wal(st);
-    if (committed(st) || (hint && alert(st, wake_fd, until_us)))
+    if (hint)
+        st->alert_us = outbox_monotonic_us();
+    if (st->alert_us != 0 ? alert(st, wake_fd, until_us) : committed(st))
         return 1;
     struct pollfd p[2] = { { .fd = wake_fd, .events = POLLIN },
                            { .fd = st->notify_fd, .events = POLLIN } };
@@ -262,5 +267,30 @@ int ob_sqlite_wait(outbox_store *s, int wake_fd, int hint, int timeout_ms)
         return 0;
     if (p[1].revents == 0 || !watch_drain(st))
         return 0;
+    st->alert_us = outbox_monotonic_us();
     return alert(st, wake_fd, until_us);
+}
+
+/* Beside a publisher that writes without a pause, each look costs it more
+ * than it gains us: one in a millisecond is enough. */
+static void rest(ob_sqlite *st)
+{
+    int64_t now_us = outbox_monotonic_us();
+    int64_t left_us = st->found_us + REST_US - now_us;
+
+    if (left_us > 0) {
+        struct timespec pause = { 0, left_us * 1000 };
+        nanosleep(&pause, NULL);
+    }
+    st->found_us = outbox_monotonic_us();
+}
+
+int ob_sqlite_wait(outbox_store *s, int wake_fd, int hint, int timeout_ms)
+{
+    ob_sqlite *st = (ob_sqlite *)s;
+    int found = wait_commit(st, wake_fd, hint, timeout_ms);
+
+    if (found)
+        rest(st);
+    return found;
 }
