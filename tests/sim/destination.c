@@ -376,8 +376,8 @@ static outbox_verdict own_send(void *ctx, const outbox_event *ev,
     process_point(p);
     int key = w->events[e].key;
     bool at_once = !plan_of(p)->async || rng_chance(&w->chance, 100);
-    if (key >= 0 && p->last_arrival[key] > w->now)
-        at_once = false;
+    if (key >= 0 && p->last_arrival[key] >= w->now)
+        at_once = false;        /* not before those that are under way */
     if (out.verdict == OUTBOX_PENDING || !at_once)
         return send_copy(p, e, token, out);
     return send_now(p, e, token, out);

@@ -60,6 +60,8 @@ static bool is_settled(const sim *w, int s, int e)
 
     if (v->dead > 0)
         return w->phase != PHASE_HEALED;
+    if (v->parked > 0 && w->phase == PHASE_HEALED)
+        return false;
     return (v->arrivals > 0 && v->arrived_ms >= v->needed_ms) ||
            v->discarded || event_expired(w, e);
 }
@@ -94,8 +96,9 @@ static bool is_blocked(const sim *w, int s, int e)
          q = w->events[q].before) {
         if (blocks && w->events[q].views[s].dead > 0)
             return true;
-        if (w->events[q].order < w->events[e].order &&
-            event_wanted(w, s, q) && is_hopeless(w, s, q))
+        bool ahead = w->events[q].order < w->events[e].order ||
+                     (w->subs[s].replayed && w->events[q].views[s].parked > 0);
+        if (q != e && ahead && event_wanted(w, s, q) && is_hopeless(w, s, q))
             return true;
     }
     return false;

@@ -16,7 +16,7 @@
  *   lost       no cursor passes, no row is forgotten, what is not delivered,
  *              parked, dead or expired
  *   again      nothing is sent again that was acknowledged and not forgotten,
- *              or whose acknowledgement is saved: duplicates come from what
+ *              or that a saved cursor has passed: duplicates come from what
  *              was unsaved, and from nothing else
  *   unsaved    a relay with nothing to do has saved all it knows
  *   lease      nothing is sent in a lane that another holds
@@ -272,7 +272,6 @@ void judge_acquire(process *p, const outbox_lane *lanes, uint32_t n)
                       (long long)l->position);
         l->owner = p->incarnation;
         l->token = lanes[i].token;
-        l->taken = false;
         lane_begun(p, (int)lanes[i].lane);
     }
     p->activity++;
@@ -326,13 +325,14 @@ void judge_kill(process *p, int e)
 static void passed_by(sim *w, int s, int e)
 {
     view *v = view_of(w, s, e);
+    bool past = w->events[e].position <= lane_of(w, s, e)->position;
 
     if (!event_wanted(w, s, e) || v->parked > 0 || v->dead > 0)
         return;
-    if (!is_delivered(v) && !event_expired(w, e))
+    if (!is_delivered(v) && !event_expired(w, e) && !v->discarded)
         violation(w, "lost", "event %d is passed by the cursor of %d, "
                              "undelivered", e, s);
-    v->covered = true;
+    v->covered = past;
 }
 
 static void cursor_moves(process *p, const outbox_lane *to)
@@ -388,7 +388,8 @@ static void check_attempts(process *p, int e, const outbox_change *c)
 {
     sim *w = p->w;
     const view *v = view_of(w, p->sub, e);
-    bool ahead = c->kind == OUTBOX_AGAIN && !unsettled_has(p, e);
+    bool ahead = c->kind == OUTBOX_AGAIN &&
+                 (v->failed || !unsettled_has(p, e));
 
     if (c->row.attempts > v->failures + v->deaths + ahead)
         violation(w, "attempts", "event %d: %u are counted, %u times it "
@@ -533,7 +534,7 @@ static void lane_replayed(sim *w, int s, int nth, int first, int64_t position)
         v->acked_by = 0;
     }
     l->owner = 0;
-    l->taken = true;
+    l->taken = w->ticks;
     l->moves++;
     l->token++;
     l->position = position;
@@ -547,6 +548,7 @@ void judge_replayed(sim *w, int s, int64_t since_ms)
     int64_t position = 0;
 
     w->subs[s].replayed = true;
+    w->ticks++;
     while (first < w->n_log &&
            w->events[w->log[first]].published_ms < since_ms)
         first++;

@@ -60,7 +60,8 @@ static void check_lease(process *p, int e)
     sim *w = p->w;
     const lane *l = &w->subs[p->sub].lanes[w->events[e].lane];
 
-    if (l->owner != p->incarnation && !l->taken && p->clock_ms == w->now)
+    if (l->owner != p->incarnation && p->looked > l->taken &&
+        p->clock_ms == w->now)
         violation(w, "lease", "relay %u sends event %d in lane %u, which is "
                               "%u's", (unsigned)p->incarnation, e,
                   (unsigned)w->events[e].lane, (unsigned)l->owner);

@@ -6,6 +6,8 @@
  *   sim --seeds FROM COUNT [--jobs N]
  *   sim --seed N [--verbose]        one seed; with its whole history
  *   sim --twice FROM COUNT          each seed twice: the histories are equal
+ *   ... --without PART              leaves something out of every run, such as
+ *                                   crash, replay, ordered: see plan.c
  *
  * Exits with 1 at the first violation, after printing its seed.
  */
@@ -24,12 +26,14 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MAX_JOBS = 64, HANG_S = 60, CHECK_SEEDS = 2000, CHECK_TWICE = 50 };
+enum { MAX_JOBS = 64, MAX_PARTS = 16, HANG_S = 60, CHECK_SEEDS = 2000, CHECK_TWICE = 50 };
 
 typedef struct options {
     uint64_t from, count;
     int      jobs;
     bool     verbose, twice;
+    const char *without[MAX_PARTS + 1];
+    int      n_without;
 } options;
 
 /* Shared by all jobs. */
@@ -102,6 +106,7 @@ static int run_job(int job, const options *o, board *b)
         return 3;
     watch_signals();
     w->verbose = o->verbose;
+    w->without = o->without;
     w->tallies = b->tallies[job];
     for (uint64_t i = (uint64_t)job; i < o->count && status == 0;
          i += (uint64_t)o->jobs) {
@@ -208,6 +213,9 @@ static bool parse(char **arg, options *o)
                    number(arg[1], &o->from) && number(arg[2], &o->count)) {
             o->twice = strcmp(*arg, "--twice") == 0;
             arg += 2;
+        } else if (strcmp(*arg, "--without") == 0 && arg[1] != NULL &&
+                   plan_part(arg[1]) && o->n_without < MAX_PARTS) {
+            o->without[o->n_without++] = *++arg;
         } else if (strcmp(*arg, "--jobs") == 0 && number(arg[1], &jobs) &&
                    jobs >= 1 && jobs <= MAX_JOBS) {
             o->jobs = (int)jobs;
@@ -227,7 +235,8 @@ int main(int argc, char **argv)
 
     if (!parse(argv + 1, &o)) {
         fprintf(stderr, "usage: sim [--seeds FROM COUNT] [--jobs N] "
-                        "[--seed N [--verbose]] [--twice FROM COUNT]\n");
+                        "[--seed N [--verbose]] [--twice FROM COUNT] "
+                        "[--without PART]...\n");
         return 2;
     }
     int status = run(&o);

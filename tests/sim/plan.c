@@ -8,6 +8,7 @@
  */
 #include "sim.h"
 
+#include <stdio.h>
 #include <string.h>
 
 const char *const sim_topics[3] = { "orders", "billing.a", "billing.b" };
@@ -200,7 +201,8 @@ void plan_make(plan *p, rng *g)
     p->people = rng_chance(g, 400) ? some_of(g, 31, 400) : 0;
     if (!rng_chance(g, 150))
         p->people &= ~(uint32_t)DO_UNSUBSCRIBE;
-    if (p->publish & (PUB_DUE | PUB_EXPIRES) || p->people & DO_REPLAY)
+    if (p->publish & (PUB_DUE | PUB_EXPIRES | PUB_DEDUP) ||
+        p->people & DO_REPLAY)
         p->faults &= ~(uint32_t)FAULT_SKEW;
     plan_sizes(p, g);
     for (int i = 0; i < p->subs; i++)
@@ -221,4 +223,126 @@ void plan_make(plan *p, rng *g)
     else if (rng_chance(g, 60))
         plan_calm(p);
     plan_limit_relays(p);
+}
+
+/* ---- leaving things out, to find out which one it takes ------------------- */
+
+typedef struct part {
+    const char *name;
+    uint32_t    faults, publish, people;
+} part;
+
+static const part parts[] = {
+    { "crash", FAULT_CRASH, 0, 0 },
+    { "points", FAULT_POINTS, 0, 0 },
+    { "stop", FAULT_STOP, 0, 0 },
+    { "slow", FAULT_SLOW, 0, 0 },
+    { "clock", FAULT_CLOCK, 0, 0 },
+    { "errors", FAULT_ERRORS, 0, 0 },
+    { "answers", FAULT_ANSWERS, 0, 0 },
+    { "skew", FAULT_SKEW, 0, 0 },
+    { "due", 0, PUB_DUE, 0 },
+    { "expires", 0, PUB_EXPIRES, 0 },
+    { "hold", 0, PUB_HOLD, 0 },
+    { "pause", 0, 0, DO_PAUSE },
+    { "replay", 0, 0, DO_REPLAY },
+    { "revive", 0, 0, DO_REVIVE },
+    { "discard", 0, 0, DO_DISCARD },
+    { "unsubscribe", 0, 0, DO_UNSUBSCRIBE },
+    { "ordered", 0, 0, 0 },
+    { "async", 0, 0, 0 },
+    { "noise", 0, 0, 0 },
+    { "lost", 0, 0, 0 },
+    { "flaky", 0, 0, 0 },
+    { "poison", 0, 0, 0 },
+    { "reject", 0, 0, 0 },
+    { "killer", 0, 0, 0 },
+    { "outage", 0, 0, 0 },
+    { "window", 0, 0, 0 },
+    { "parked", 0, 0, 0 },
+};
+
+static void sub_without(sub_plan *s, const char *name)
+{
+    const struct { const char *name; uint32_t *value; } rates[] = {
+        { "noise", &s->noise }, { "lost", &s->lost }, { "flaky", &s->flaky },
+        { "poison", &s->poison }, { "reject", &s->reject },
+        { "killer", &s->killer }, { "ordered", &s->flags },
+        { "parked", &s->opt.max_parked },
+    };
+
+    for (size_t i = 0; i < OB_COUNT(rates); i++) {
+        if (strcmp(name, rates[i].name) == 0)
+            *rates[i].value = 0;
+    }
+    if (strcmp(name, "async") == 0)
+        s->async = s->polled = false;
+    if (strcmp(name, "outage") == 0)
+        s->down_ms = s->up_ms = 0;
+    if (strcmp(name, "window") == 0) {
+        s->opt.max_inflight = 2 * SIM_EVENTS;
+        s->opt.max_inflight_bytes = 1 << 20;
+    }
+}
+
+bool plan_part(const char *name)
+{
+    for (size_t i = 0; i < OB_COUNT(parts); i++) {
+        if (strcmp(parts[i].name, name) == 0)
+            return true;
+    }
+    return false;
+}
+
+void plan_without(plan *p, const char *name)
+{
+    for (size_t i = 0; i < OB_COUNT(parts); i++) {
+        if (strcmp(parts[i].name, name) != 0)
+            continue;
+        p->faults &= ~parts[i].faults;
+        p->publish &= ~parts[i].publish;
+        p->people &= ~parts[i].people;
+    }
+    for (int i = 0; i < p->subs; i++)
+        sub_without(&p->sub[i], name);
+}
+
+/* ---- for people ------------------------------------------------------------ */
+
+static void print_sub(const sub_plan *s, int nth)
+{
+    const outbox_relay_options *o = &s->opt;
+
+    printf("subscription %d: %d relays, %s%s%s, topics %s, %s, %s, keep %lld\n"
+           "    batch %u, window %u (%zu bytes), parked %u, lease %u, flush "
+           "%u, poll %u, settle %u\n"
+           "    retry %u to %u, attempts %u, breaker %u and %u ms, latency "
+           "%u\n"
+           "    noise %u, doubt %u, lost %u, twice %u, early %u, no open %u, "
+           "flaky %u, poison %u, reject %u, killer %u, down %lld to %lld\n",
+           nth, s->relays, s->async ? "async" : "sync",
+           s->flags != 0 ? ", ordered" : "", s->polled ? ", polled" : "",
+           o->topics != NULL ? o->topics : "all",
+           o->on_dead == OUTBOX_DEAD_SKIPS ? "skips" : "blocks",
+           o->start == OUTBOX_START_NOW ? "from now" : "from the oldest",
+           (long long)o->keep_ms, o->batch, o->max_inflight,
+           o->max_inflight_bytes, o->max_parked, o->lease_ms, o->flush_ms,
+           o->poll_ms, o->settle_ms, o->retry_min_ms, o->retry_max_ms,
+           o->max_attempts, o->breaker_failures, o->breaker_ms,
+           s->latency_ms, s->noise, s->doubt, s->lost, s->twice, s->early,
+           s->no_open, s->flaky, s->poison, s->reject, s->killer,
+           (long long)s->down_ms, (long long)s->up_ms);
+}
+
+void plan_print(const plan *p)
+{
+    printf("faults %#x, publishing %#x, people %#x, %d lanes, %d keys, %d "
+           "publishers, %d events, chaos for %lld ms, crashes each %u ms\n"
+           "steps %s, commits %s noticed, publishers %s\n", p->faults,
+           p->publish, p->people, p->lanes, p->keys, p->publishers, p->events,
+           (long long)p->chaos_ms, p->crash_ms,
+           p->sleeps ? "sleep" : "do not sleep", p->notices ? "are" : "not",
+           p->poked ? "in the same process" : "elsewhere");
+    for (int i = 0; i < p->subs; i++)
+        print_sub(&p->sub[i], i);
 }

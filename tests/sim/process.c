@@ -274,6 +274,8 @@ static void begin(process *p)
 
     *p = fresh;
     p->incarnation = ++w->incarnations;
+    for (int i = 0; i < SIM_KEYS; i++)
+        p->last_arrival[i] = -1;
     p->entropy.state = w->seed ^ (uint64_t)p->incarnation << 48;
     p->clock_base = rng_between(&w->chance, 1, 1000000);
     p->quiet_ms = INT64_MAX;

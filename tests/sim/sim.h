@@ -121,6 +121,10 @@ typedef struct plan {
 
 void plan_make(plan *p, rng *g);
 bool plan_matches(const sub_plan *s, int topic);
+/* Leave a part out, without another draw. */
+void plan_without(plan *p, const char *name);
+bool plan_part(const char *name);       /* is there one of that name? */
+void plan_print(const plan *p);
 extern const char *const sim_topics[3];
 
 /* ---- what there is ---------------------------------------------------------- */
@@ -160,7 +164,7 @@ typedef struct lane {
     uint32_t owner;             /* incarnation; 0: free */
     uint32_t moves;             /* of the cursor, and releases */
     int      at;                /* events of the log that it is past */
-    bool     taken;             /* by a person */
+    uint64_t taken;             /* by a person, at that tick */
 } lane;
 
 typedef struct subscriber {
@@ -210,7 +214,7 @@ struct process {
     int       unsettled[SIM_EVENTS], n_unsettled;       /* sent */
     int       failing[SIM_KEYS];        /* ORDERED: failures not reported */
     bool      fails[SIM_KEYS];          /* until flush */
-    int64_t   last_arrival[SIM_KEYS];   /* ORDERED: planned */
+    int64_t   last_arrival[SIM_KEYS];   /* ORDERED: planned; -1 */
 };
 
 /* One send, under way. */
@@ -248,6 +252,7 @@ extern const char *const tally_names[TALLIES];
 
 struct sim {
     uint64_t  seed;
+    const char *const *without;         /* parts; NULL ends them */
     rng       chance;
     plan      plan;
     int64_t   now, skew;        /* virtual ms; wall clock minus that */

@@ -262,6 +262,11 @@ static void begin(sim *w, uint64_t seed)
     w->seed = seed;
     w->chance.state = seed * 0xd1342543de82ef95u + 1;
     plan_make(&w->plan, &w->chance);
+    for (const char *const *name = w->without; name != NULL && *name != NULL;
+         name++)
+        plan_without(&w->plan, *name);
+    if (w->verbose)
+        plan_print(&w->plan);
     w->now = w->skew = 0;
     w->chaos = true;
     w->healed = w->over = w->stopping = false;
