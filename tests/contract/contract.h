@@ -38,6 +38,7 @@ void add_backlog_tests(Suite *s);
 void add_causality_tests(Suite *s);
 void add_filter_tests(Suite *s);
 void add_fanout_tests(Suite *s);
+void add_replay_tests(Suite *s);
 void add_trial_tests(Suite *s);
 
 #endif
