@@ -6,7 +6,10 @@
 #   make demo            install what is missing, build, run the demo service
 #   make check           install what is missing, build and run all tests
 #   make torture         kill publishers and relays, check what is left;
-#                        KILLS=2000 unless you say otherwise, SEED=n repeats
+#                        KILLS=2000 unless you say otherwise, SEED=n repeats;
+#                        then
+#   make failover        take relays from one another, lie about the time,
+#                        poison them; ROUNDS=500, PART=one of its parts
 #   make mutants         break the library on purpose; torture must see it
 #   make bench           measure against SQLite used by hand; BENCH=arguments
 #   make deps            install what all of these and the checks need
@@ -83,6 +86,8 @@ DEVELOPER  ?=
 SANITIZE   ?=
 COVERAGE   ?=
 KILLS      ?= 2000
+ROUNDS     ?=
+PART       ?=
 BENCH      ?=
 
 -include $(TOP)/config.mak.autogen $(TOP)/config.mak
@@ -273,7 +278,8 @@ NEEDS_headers = $(NEEDS) c++
 NEEDS_style   = clang-format
 NEEDS_analyze = $(NEEDS) jansson clang-tidy cppcheck
 NEEDS_man     = mandoc
-FRONT = demo check torture failover mutants bench coverage headers style analyze man
+FRONT = demo check torture failover mutants bench coverage headers style \
+	analyze man
 
 DEPS  = CC='$(CC)' CXX='$(CXX)' PKG_CONFIG='$(PKG_CONFIG)' \
 	sh $(TOP)/tests/bin/deps.sh
@@ -342,7 +348,7 @@ ENVIRONMENT = unset MAKEFLAGS MFLAGS MAKELEVEL; \
 	HEADERS='$(foreach p,$(PARTS),$($(p)_HEADERS:%=$(p):%))' \
 	CC='$(CC)' CXX='$(CXX)' MAKE='$(MAKE)' PKG_CONFIG='$(PKG_CONFIG)' \
 	PKG_CFLAGS='$(PKG_CFLAGS)' PKG_LIBS='$(PKG_LIBS)' \
-	KILLS='$(KILLS)' $(if $(SANITIZE),CK_TIMEOUT_MULTIPLIER=10 \
+	KILLS='$(KILLS)' ROUNDS='$(ROUNDS)' $(if $(SANITIZE),CK_TIMEOUT_MULTIPLIER=10 \
 	FIXED_MAPS=$(findstring thread,$(SANITIZE)));
 
 run-check: all $(UNIT) $(CONTRACT) $(EXAMPLES) $(DEMO)
@@ -356,7 +362,7 @@ run-torture: $(TORTURE) $(FAILOVER)
 	@$(ENVIRONMENT) sh $(TOP)/tests/failover/run.sh
 
 run-failover: $(FAILOVER)
-	@$(ENVIRONMENT) sh $(TOP)/tests/failover/run.sh
+	@$(ENVIRONMENT) sh $(TOP)/tests/failover/run.sh $(PART)
 
 run-mutants:
 	@$(ENVIRONMENT) sh $(TOP)/tests/torture/mutants.sh
