@@ -40,6 +40,7 @@ void add_filter_tests(Suite *s);
 void add_fanout_tests(Suite *s);
 void add_replay_tests(Suite *s);
 void add_sharing_tests(Suite *s);
+void add_nonsense_tests(Suite *s);
 void add_trial_tests(Suite *s);
 
 #endif

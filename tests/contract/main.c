@@ -41,6 +41,7 @@ int main(void)
     add_fanout_tests(s);
     add_replay_tests(s);
     add_sharing_tests(s);
+    add_nonsense_tests(s);
     add_trial_tests(s);
     return suite_main(s);
 }
