@@ -61,29 +61,30 @@ static void desk_close(desk *d)
 
 typedef struct bad_number {
     size_t      at;                     /* of a uint32_t in the options */
+    const char *field;
     uint32_t    value;
-    const char *field, *limit;
+    const char *limit;
 } bad_number;
 
-#define BAD(f, v, l) { offsetof(outbox_relay_options, f), v, #f, l }
+#define AT(field) offsetof(outbox_relay_options, field), #field
 
 START_TEST(numbers_out_of_range)
 {
     static const bad_number bad[] = {
-        BAD(max_lanes, 65, "64"),
-        BAD(max_lanes, UINT32_MAX, "64"),
-        BAD(batch, MAX_EVENTS + 1, "1048576"),
-        BAD(max_inflight, MAX_EVENTS + 1, "1048576"),
-        BAD(poll_ms, DAY_MS + 1, "86400000"),
-        BAD(lease_ms, 19, "20"),
-        BAD(lease_ms, DAY_MS + 1, "86400000"),
-        BAD(settle_ms, DAY_MS + 1, "86400000"),
-        BAD(flush_ms, 10001, "10000"),          /* the lease */
-        BAD(retry_min_ms, DAY_MS + 1, "retry_m"),
-        BAD(retry_max_ms, DAY_MS + 1, "86400000"),
-        BAD(max_attempts, UINT32_C(1) << 31, "2147483647"),
-        BAD(breaker_failures, MAX_EVENTS + 1, "1048576"),
-        BAD(breaker_ms, DAY_MS + 1, "86400000"),
+        { AT(max_lanes), 65, "64" },
+        { AT(max_lanes), UINT32_MAX, "64" },
+        { AT(batch), MAX_EVENTS + 1, "1048576" },
+        { AT(max_inflight), MAX_EVENTS + 1, "1048576" },
+        { AT(poll_ms), DAY_MS + 1, "86400000" },
+        { AT(lease_ms), 19, "20" },
+        { AT(lease_ms), DAY_MS + 1, "86400000" },
+        { AT(settle_ms), DAY_MS + 1, "86400000" },
+        { AT(flush_ms), 10001, "10000" },          /* the lease */
+        { AT(retry_min_ms), DAY_MS + 1, "retry_m" },
+        { AT(retry_max_ms), DAY_MS + 1, "86400000" },
+        { AT(max_attempts), UINT32_C(1) << 31, "2147483647" },
+        { AT(breaker_failures), MAX_EVENTS + 1, "1048576" },
+        { AT(breaker_ms), DAY_MS + 1, "86400000" },
     };
     desk d;
 
