@@ -224,8 +224,10 @@ struct outbox_store_ops {
     int (*parked)(outbox_store *st, int64_t sub, uint64_t chain, int limit,
                   outbox_sink *sink, void *arg, outbox_error *err);
     /* One row for each chain of a lane with parked rows, with chain, attempts
-     * and delay_ms of its head; and one with delay_ms -1 for each that a dead
-     * event blocks. */
+     * and delay_ms of its head; one with delay_ms -1 for each that a dead event
+     * blocks; then one with delay_ms -2, chain 0 and the position for each
+     * event, parked or dead, past the lane's saved cursor: the log still has
+     * it, and it must not be taken from there again. */
     int (*blocked)(outbox_store *st, int64_t sub, uint32_t lane,
                    outbox_sink *sink, void *arg, outbox_error *err);
     /* Delete at most limit events that every subscription is past and that
@@ -239,7 +241,7 @@ struct outbox_store_ops {
                    outbox_error *err);
     int (*count)(outbox_store *st, int64_t sub, outbox_counts *out,
                  outbox_error *err);
-    /* Remove relay me's row: it says goodbye after its lanes are released. */
+    /* Remove relay me's row, and release what lanes it still has. */
     int (*leave)(outbox_store *st, int64_t sub, const uint8_t me[16],
                  outbox_error *err);
 

@@ -99,25 +99,77 @@ static void blocked_sweep(outbox_relay_t *r, uint32_t lane, bool all)
     }
 }
 
-void ob_blocked_drop_lane(outbox_relay_t *r, uint32_t lane)
-{
-    blocked_sweep(r, lane, false);
-}
-
-void ob_blocked_clear(outbox_relay_t *r)
-{
-    blocked_sweep(r, 0, true);
-    ob_free(&r->mem, r->blocked.buckets);
-    memset(&r->blocked, 0, sizeof r->blocked);
-    r->blocked.next_due_ms = INT64_MAX;
-}
-
 void ob_blocked_due(outbox_relay_t *r, ob_blocked *b, int64_t due_ms)
 {
     b->due_ms = due_ms;
     if (due_ms < r->blocked.next_due_ms)
         r->blocked.next_due_ms = due_ms;
 }
+
+/* ---- set aside -----------------------------------------------------------
+ *
+ * Events that are parked or dead although the lane's cursor is still before
+ * them: they were saved while an older one was under way, and then an owner
+ * went.  They are few, and each is passed over once, when it is read. */
+
+enum { SET_ASIDE = -2 };
+
+static bool aside_add(outbox_relay_t *r, const outbox_row *row)
+{
+    for (ob_aside *a = r->aside; a != NULL; a = a->next) {
+        if (a->position == row->position && a->lane == row->lane)
+            return true;
+    }
+    ob_aside *a = ob_alloc(&r->mem, sizeof *a);
+    if (a == NULL)
+        return false;
+    a->position = row->position;
+    a->lane = row->lane;
+    a->next = r->aside;
+    r->aside = a;
+    return true;
+}
+
+bool ob_aside_has(const outbox_relay_t *r, int64_t position)
+{
+    const ob_aside *a = r->aside;
+
+    while (a != NULL && a->position != position)
+        a = a->next;
+    return a != NULL;
+}
+
+static void aside_drop(outbox_relay_t *r, uint32_t lane, bool all)
+{
+    ob_aside **at = &r->aside;
+
+    while (*at != NULL) {
+        ob_aside *a = *at;
+        if (!all && a->lane != lane) {
+            at = &a->next;
+            continue;
+        }
+        *at = a->next;
+        ob_free(&r->mem, a);
+    }
+}
+
+void ob_blocked_drop_lane(outbox_relay_t *r, uint32_t lane)
+{
+    blocked_sweep(r, lane, false);
+    aside_drop(r, lane, false);
+}
+
+void ob_blocked_clear(outbox_relay_t *r)
+{
+    blocked_sweep(r, 0, true);
+    aside_drop(r, 0, true);
+    ob_free(&r->mem, r->blocked.buckets);
+    memset(&r->blocked, 0, sizeof r->blocked);
+    r->blocked.next_due_ms = INT64_MAX;
+}
+
+/* ---- from the store ------------------------------------------------------ */
 
 typedef struct load_ctx {
     outbox_relay_t *r;
@@ -127,8 +179,12 @@ typedef struct load_ctx {
 static int blocked_sink(void *arg, const outbox_row *row)
 {
     load_ctx *ctx = arg;
-    ob_blocked *b = ob_blocked_add(ctx->r, row->chain, row->lane);
 
+    if (row->delay_ms == SET_ASIDE) {
+        ctx->nomem = !aside_add(ctx->r, row);
+        return ctx->nomem;
+    }
+    ob_blocked *b = ob_blocked_add(ctx->r, row->chain, row->lane);
     ctx->nomem = b == NULL;
     if (b == NULL)
         return 1;

@@ -38,6 +38,7 @@ static int read_sink(void *arg, const outbox_row *row)
     const ob_lane *l = &r->lanes[lane];
 
     if (!l->mine || l->leaving || !follows(row, &l->read) ||
+        (r->aside != NULL && ob_aside_has(r, row->position)) ||
         !ob_filter_match(r->opt.topics, &row->topic))
         return 0;
     if (ob_window_add(&r->win, row, chain, lane, l->lease) != NULL)
@@ -158,10 +159,11 @@ static int load_chain(outbox_relay_t *r, ob_blocked *b, outbox_error *err)
         ob_blocked_due(r, b, r->now_ms + 1);    /* one of a chain at a time */
         return OUTBOX_OK;
     }
-    uint32_t room = ob_window_room(&r->win);
+    uint32_t room = ob_window_room(&r->win), most = OB_LOAD_ROWS;
+    if (!b->passes)
+        most = 1;                       /* leave room for those who may pass */
     int rc = r->store->ops->parked(r->store, r->sub.sub, b->chain,
-                                   room < OB_LOAD_ROWS ? (int)room
-                                                       : OB_LOAD_ROWS,
+                                   (int)(room < most ? room : most),
                                    parked_sink, &ctx, err);
 
     if (rc < 0) {
@@ -241,17 +243,48 @@ static bool goes_on_trial(const outbox_relay_t *r, const ob_slot *s)
     return s->seq == 0 && r->lanes[s->lane].trials > 0;
 }
 
-/* An event on trial is sent alone, and nothing else until the save that ends
- * the trial: so there is one culprit, and its count is not lost. */
-static bool trial_conflict(const outbox_relay_t *r, const ob_slot *s)
-{
-    return r->win.inflight > 1 && goes_on_trial(r, s);
-}
 
 static bool expired(outbox_relay_t *r, const ob_slot *s)
 {
     return s->expires_ms != 0 &&
            s->expires_ms <= r->store->ops->now_ms(r->store);
+}
+
+static bool has_trials(const outbox_relay_t *r)
+{
+    bool any = false;
+
+    for (uint32_t i = 0; i < r->sub.lanes && !any; i++)
+        any = r->lanes[i].mine && r->lanes[i].trials > 0;
+    return any;
+}
+
+/* An event on trial is sent alone, and nothing else until the save that ends
+ * the trial: so there is one culprit, and its count is not lost.  Its lane
+ * goes in the order of the log, so that after a crash the next owner, who
+ * begins at the cursor, tries that very event first. */
+static uint32_t pick_trial(outbox_relay_t *r, ob_slot **batch)
+{
+    bool seen[OUTBOX_MAX_LANES] = { false };
+
+    if (r->win.inflight > 0)
+        return 0;
+    for (uint64_t i = 0; i < ob_window_used(&r->win); i++) {
+        ob_slot *s = ob_window_nth(&r->win, i);
+        if (!goes_on_trial(r, s) || s->state >= OB_DOOMED || seen[s->lane])
+            continue;
+        seen[s->lane] = true;
+        if (s->state != OB_READY)
+            continue;
+        if (expired(r, s)) {
+            ob_verdict_expired(r, s);
+            continue;
+        }
+        ob_window_send_now(&r->win, s);
+        batch[0] = s;
+        return 1;
+    }
+    return 0;
 }
 
 static uint32_t pick_ready(outbox_relay_t *r, ob_slot **batch, uint32_t n,
@@ -265,13 +298,10 @@ static uint32_t pick_ready(outbox_relay_t *r, ob_slot **batch, uint32_t n,
             ob_verdict_expired(r, s);
             continue;
         }
-        if (trial_conflict(r, s)) {
-            ob_window_unsend(&r->win, s);
-            break;
-        }
-        batch[n++] = s;
         if (goes_on_trial(r, s))
-            break;
+            ob_window_set_back(&r->win, s);     /* pick_trial() finds it */
+        else
+            batch[n++] = s;
     }
     return n;
 }
@@ -294,7 +324,10 @@ static uint32_t pick(outbox_relay_t *r, ob_slot **batch)
         ob_window_send_now(&r->win, probe);
         batch[n++] = probe;
     }
-    n = pick_ready(r, batch, n, most);
+    if (n == 0 && has_trials(r))
+        n = pick_trial(r, batch);
+    if (n == 0 || !goes_on_trial(r, batch[0]))
+        n = pick_ready(r, batch, n, most);
     for (uint32_t i = 0; i < n; i++) {
         batch[i]->tries++;
         batch[i]->when_ms = 0;
@@ -323,7 +356,8 @@ static int send_on_trial(outbox_relay_t *r, const ob_slot *s,
         return starts;
     r->tried[s->lane] = s->cursor.position;
     l->on_trial = r->trial_open = true;
-    l->trials--;
+    if (--l->trials == 0)
+        ob_window_requeue(&r->win);
     if ((uint32_t)starts <= r->opt.max_attempts)
         return OUTBOX_OK;
     outbox_error_set(err, OUTBOX_OK,
@@ -491,7 +525,8 @@ int ob_deliver_send(outbox_relay_t *r, outbox_error *err)
 {
     uint32_t total = 0;
 
-    if (r->win.ready.first == OB_NONE && r->breaker == OB_CLOSED)
+    if (r->win.ready.first == OB_NONE && r->breaker == OB_CLOSED &&
+        !has_trials(r))
         return OUTBOX_OK;
     if (r->sub.paused || !transport_open(r))
         return OUTBOX_OK;

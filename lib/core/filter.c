@@ -26,10 +26,11 @@ static int entry_check(const char *s, size_t n, outbox_error *err)
                                     "topics has a star inside an entry: it "
                                     "may only end one");
     }
-    if (n > OUTBOX_MAX_TEXT_BYTES + 1)
+    if (n - (s[n - 1] == '*') > OUTBOX_MAX_TEXT_BYTES)
         return outbox_error_set(err, OUTBOX_EINVAL,
-                                "topics has an entry longer than a topic "
-                                "may be");
+                                "topics has an entry longer than %d bytes, "
+                                "the most that a topic may have",
+                                OUTBOX_MAX_TEXT_BYTES);
     return OUTBOX_OK;
 }
 

@@ -175,15 +175,32 @@ static int lane_taken(outbox_relay_t *r, const outbox_lane *got,
     return ob_blocked_load(r, got->lane, err);
 }
 
+/* Ours in the table, and forgotten here: nobody else may take it, so we do,
+ * whatever our share is. */
+static bool owns(const outbox_relay_t *r, const ob_lane *l)
+{
+    return !l->mine && memcmp(l->owner, r->id, 16) == 0;
+}
+
+static uint32_t forgotten(const outbox_relay_t *r)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < r->sub.lanes; i++)
+        n += owns(r, &r->lanes[i]);
+    return n;
+}
+
 static int take(outbox_relay_t *r, uint32_t n, outbox_error *err)
 {
     outbox_lane io[OUTBOX_MAX_LANES];
-    uint32_t wanted = 0;
+    uint32_t wanted = 0, others = 0;
 
-    for (uint32_t i = 0; i < r->sub.lanes && wanted < n; i++) {
+    for (uint32_t i = 0; i < r->sub.lanes; i++) {
         const ob_lane *l = &r->lanes[i];
-        if (!may_take(r, l))
+        if (!may_take(r, l) || (!owns(r, l) && others >= n))
             continue;
+        others += !owns(r, l);
         memset(&io[wanted], 0, sizeof io[wanted]);
         io[wanted].lane = i;
         io[wanted].token = l->seen_token;
@@ -333,8 +350,8 @@ int ob_lease_turn(outbox_relay_t *r, outbox_error *err)
     uint32_t share = r->draining ? 0 : fair_share(r), have = staying(r);
     if (have > share)
         give_back(r, have - share);
-    else if (have < share && ob_lease_valid(r, r->now_ms))
-        rc = take(r, share - have, err);
+    if ((have < share || forgotten(r) > 0) && ob_lease_valid(r, r->now_ms))
+        rc = take(r, have < share ? share - have : 0, err);
     plan_next_look(r, ob_lease_count(r) < share);
     return rc;
 }

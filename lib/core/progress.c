@@ -141,6 +141,8 @@ static void chain_saved(outbox_relay_t *r, const ob_slot *s,
 
     if (b == NULL)
         return;
+    b->passes = c->kind == OUTBOX_UNPARK ||
+                (c->kind == OUTBOX_PARK && b->passes);
     if (c->kind == OUTBOX_UNPARK)
         b->loaded -= b->loaded > 0;
     else if (s->seq != 0)

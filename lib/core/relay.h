@@ -20,7 +20,7 @@ enum {
     OB_LOAD_CHAINS = 64,        /* in one turn, for others wait meanwhile */
     OB_PROMOTE_ROWS = 500,      /* scheduled events, at a time */
     OB_TRIAL_EVENTS = 1000,     /* of a lane that killed its owners */
-    OB_RECORDS = 256,
+    OB_RECORDS = 4096,
     OB_LINE = 256, OB_LINES = 32    /* of the log, in one turn */
 };
 
@@ -54,7 +54,15 @@ typedef struct ob_blocked {
     uint32_t lane;
     uint32_t loaded;            /* of its parked rows, in the window */
     bool     dead;              /* waits for a person */
+    bool     passes;            /* its head has: load more than that */
 } ob_blocked;
+
+/* An event that the log has past a cursor, and that is parked or dead. */
+typedef struct ob_aside {
+    struct ob_aside *next;
+    int64_t  position;
+    uint32_t lane;
+} ob_aside;
 
 typedef struct ob_blocked_set {
     ob_blocked **buckets;
@@ -116,6 +124,7 @@ struct outbox_relay {
     ob_peer   peers[OB_MAX_PEERS];
     int       n_peers;
     ob_blocked_set  blocked;
+    ob_aside       *aside;
     enum ob_breaker breaker;
     bool      doubtful;         /* open, but no witness has failed yet */
     bool      has_records;
@@ -187,6 +196,7 @@ ob_blocked *ob_blocked_find(const outbox_relay_t *r, uint64_t chain);
 ob_blocked *ob_blocked_add(outbox_relay_t *r, uint64_t chain, uint32_t lane);
 void ob_blocked_remove(outbox_relay_t *r, uint64_t chain);
 void ob_blocked_drop_lane(outbox_relay_t *r, uint32_t lane);
+bool ob_aside_has(const outbox_relay_t *r, int64_t position);
 void ob_blocked_due(outbox_relay_t *r, ob_blocked *b, int64_t due_ms);
 ob_blocked *ob_blocked_next_due(outbox_relay_t *r);
 void ob_blocked_clear(outbox_relay_t *r);

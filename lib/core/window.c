@@ -499,6 +499,21 @@ void ob_window_send_now(ob_window *w, ob_slot *s)
     send_on(w, s);
 }
 
+void ob_window_set_back(ob_window *w, ob_slot *s)
+{
+    w->inflight--;
+    s->state = OB_READY;
+}
+
+void ob_window_requeue(ob_window *w)
+{
+    for (uint64_t i = 0; i < ob_window_used(w); i++) {
+        ob_slot *s = ob_window_nth(w, i);
+        if (s->state == OB_READY)
+            ready_push(w, s);
+    }
+}
+
 /* Back to the front: the batch was cut short. */
 void ob_window_unsend(ob_window *w, ob_slot *s)
 {
@@ -623,6 +638,8 @@ ob_slot *ob_window_oldest_finished(ob_window *w)
 
     if (w->tail == w->shown || s->state < OB_DONE)
         return NULL;
+    while (s->queued && w->slots[w->ready.first].state != OB_READY)
+        ready_pop(w);                   /* it was sent out of turn */
     return s->queued || s->verdict != 0 ? NULL : s;     /* still listed */
 }
 

@@ -105,6 +105,9 @@ ob_slot *ob_window_next_ready(ob_window *w);        /* READY to SENT */
 /* In an ordered window: nothing before it in its chain has failed. */
 bool ob_window_still_in_order(ob_window *w, const ob_slot *s);
 void ob_window_send_now(ob_window *w, ob_slot *s);
+/* SENT to READY, but not in the list of the ready: until requeue. */
+void ob_window_set_back(ob_window *w, ob_slot *s);
+void ob_window_requeue(ob_window *w);
 void ob_window_unsend(ob_window *w, ob_slot *s);    /* it was not sent */
 void ob_window_judge(ob_window *w, ob_slot *s, outbox_verdict verdict);
 ob_slot *ob_window_next_judged(ob_window *w, outbox_verdict *verdict);

@@ -245,6 +245,7 @@ int ob_sqlite_blocked(outbox_store *s, int64_t sub, uint32_t lane,
         row.seq = sqlite3_column_int64(stmt, 1);
         row.attempts = (uint32_t)sqlite3_column_int64(stmt, 2);
         row.delay_ms = sqlite3_column_int64(stmt, 3);
+        row.position = sqlite3_column_int64(stmt, 4);
         if (sink(arg, &row) != 0)
             break;
     }

@@ -72,6 +72,9 @@ static const char *const sqlite_statements[SQ_COUNT_STMTS] = {
         " WHERE sub = ?1 ORDER BY relay LIMIT ?2",
     [SQ_LEAVE] =
         "DELETE FROM main.\"outbox_relay\" WHERE sub = ?1 AND relay = ?2",
+    [SQ_RELEASE] =
+        "UPDATE main.\"outbox_lane\" SET owner = NULL WHERE sub = ?1"
+        " AND owner = ?2",
     [SQ_TAKE] =
         "UPDATE main.\"outbox_lane\" AS l SET owner = ?3, token = token + 1,"
         " crashes = CASE WHEN owner IS NULL THEN 0 WHEN owner = ?3"
@@ -123,11 +126,17 @@ static const char *const sqlite_statements[SQ_COUNT_STMTS] = {
         " FROM main.\"outbox_parked\""
         " WHERE sub = ?1 AND lane = ?2 AND chain = ?3 ORDER BY seq LIMIT ?4",
     [SQ_BLOCKED] =
-        "SELECT chain, min(seq), attempts, delay_ms"
+        "SELECT chain, min(seq), attempts, delay_ms, 0"
         " FROM main.\"outbox_parked\" WHERE sub = ?1 AND lane = ?2"
         " GROUP BY chain UNION ALL"
-        " SELECT chain, 0, attempts, -1 FROM main.\"outbox_dead\""
-        " WHERE sub = ?1 AND lane = ?2 AND blocks = 1",
+        " SELECT chain, 0, attempts, -1, 0 FROM main.\"outbox_dead\""
+        " WHERE sub = ?1 AND lane = ?2 AND blocks = 1 UNION ALL"
+        " SELECT 0, 0, 0, -2, position FROM main.\"outbox_parked\""
+        " WHERE sub = ?1 AND lane = ?2 AND position > (SELECT position"
+        " FROM main.\"outbox_lane\" WHERE sub = ?1 AND lane = ?2) UNION ALL"
+        " SELECT 0, 0, 0, -2, position FROM main.\"outbox_dead\""
+        " WHERE sub = ?1 AND lane = ?2 AND position > (SELECT position"
+        " FROM main.\"outbox_lane\" WHERE sub = ?1 AND lane = ?2)",
     [SQ_TRIM_ANY] =
         "SELECT 1 FROM (SELECT position, published_ms"
         " FROM main.\"outbox_log\" ORDER BY position LIMIT 1)"

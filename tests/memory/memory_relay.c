@@ -612,6 +612,27 @@ static int give_heads(mem_db *db, const mem_array *a, int64_t sub,
     return n;
 }
 
+/* What the log still has past the cursor, though it is parked or dead. */
+static int give_aside(mem_db *db, const mem_array *a, int64_t sub,
+                      uint32_t lane, outbox_sink *sink, void *arg)
+{
+    const mem_lane *l = find_lane(db, sub, lane);
+    int n = 0;
+
+    for (size_t i = 0; l != NULL && i < a->n; i++) {
+        const mem_record *r = MEM_AT(a, mem_record, i);
+        outbox_row row = { .lane = lane, .delay_ms = -2,
+                           .position = r->row.position };
+        if (r->sub != sub || r->row.lane != lane
+            || row.position <= l->cursor.position)
+            continue;
+        if (sink(arg, &row) != 0)
+            break;
+        n++;
+    }
+    return n;
+}
+
 int mem_op_blocked(outbox_store *st, int64_t sub, uint32_t lane,
                        outbox_sink *sink, void *arg, outbox_error *err)
 {
@@ -621,7 +642,9 @@ int mem_op_blocked(outbox_store *st, int64_t sub, uint32_t lane,
     if (rc != OUTBOX_OK)
         return rc;
     rc = give_heads(db, &db->dead, sub, lane, sink, arg)
-       + give_heads(db, &db->parked, sub, lane, sink, arg);
+       + give_heads(db, &db->parked, sub, lane, sink, arg)
+       + give_aside(db, &db->parked, sub, lane, sink, arg)
+       + give_aside(db, &db->dead, sub, lane, sink, arg);
     return mem_exit(st, MEM_BLOCKED, rc, err);
 }
 
@@ -635,6 +658,11 @@ int mem_op_leave(outbox_store *st, int64_t sub, const uint8_t me[16],
 
     if (rc != OUTBOX_OK)
         return rc;
+    for (uint32_t i = 0; i < OUTBOX_MAX_LANES; i++) {
+        mem_lane *l = find_lane(db, sub, i);
+        if (l != NULL && memcmp(l->owner, me, sizeof l->owner) == 0)
+            memset(l->owner, 0, sizeof l->owner);
+    }
     mem_relay *r = find_relay(db, sub, me);
     if (r != NULL)
         mem_remove(&db->relays, sizeof *r,
