@@ -14,26 +14,27 @@
 
 #include "failover.h"
 
-enum { LEASE_MS = 400, STALL_MS = 500, DAWDLE_MS = 1000, STEP_MS = 50,
+enum { LEASE_MS = 400, STALL_MS = 1500, DAWDLE_MS = 1000, STEP_MS = 50,
        WAIT_MS = 10000, HOUR_MS = 3600000, MINUTE_MS = 60000 };
 
-static const char stepping[] = "stepping";
+static const char stepping[] = "stepping", frozen[] = "2024-01-01 00:00:00";
 
 /* What faketime is told; NULL: the truth. */
 static const struct wrong {
+    bool small;                 /* part of the small dose */
     const char *name, *relay, *other, *publisher;
 } wrongs[] = {
-    { "one relay an hour back", "-1h", NULL, NULL },
-    { "one relay a year ahead", "+365d", NULL, NULL },
-    { "one relay's clock frozen", "2024-01-01 00:00:00", NULL, NULL },
-    { "one relay's clock stepping", stepping, NULL, NULL },
-    { "all an hour back", "-1h", "-1h", "-1h" },
-    { "all a year ahead", "+365d", "+365d", "+365d" },
-    { "all clocks frozen", "2024-01-01 00:00:00", "2024-01-01 00:00:00",
-      "2024-01-01 00:00:00" },
-    { "all clocks stepping", stepping, stepping, stepping },
-    { "publisher an hour back", NULL, NULL, "-1h" },
-    { "publisher stepping", NULL, NULL, stepping },
+    { true, "right clocks", NULL, NULL, NULL },
+    { false, "one relay an hour back", "-1h", NULL, NULL },
+    { true, "one relay a year ahead", "+365d", NULL, NULL },
+    { false, "one relay's clock frozen", frozen, NULL, NULL },
+    { true, "one relay's clock stepping", stepping, NULL, NULL },
+    { true, "all an hour back", "-1h", "-1h", "-1h" },
+    { false, "all a year ahead", "+365d", "+365d", "+365d" },
+    { false, "all clocks frozen", frozen, frozen, frozen },
+    { false, "all clocks stepping", stepping, stepping, stepping },
+    { false, "publisher an hour back", NULL, NULL, "-1h" },
+    { false, "publisher stepping", NULL, NULL, stepping },
 };
 
 /* ---- lying ---- */
@@ -166,17 +167,21 @@ static void play_wrong(const dose *d, const struct wrong *w)
 
 /* Which of the five arrive, and how many expire. */
 static const struct hour {
+    bool small;
     const char *name, *relay, *publisher;
     bool due, far, soon, late;
     int expired;
 } hours[] = {
-    { "right clocks", NULL, NULL, true, false, true, false, 1 },
-    { "relay an hour back", "-1h", NULL, false, false, true, true, 0 },
-    { "relay a year ahead", "+365d", NULL, true, true, false, false, 2 },
-    { "relay's clock frozen", "2024-01-01 00:00:00", NULL, false, false, true,
+    { false, "right clocks", NULL, NULL, true, false, true, false, 1 },
+    { true, "relay an hour back", "-1h", NULL, false, false, true, true, 0 },
+    { true, "relay a year ahead", "+365d", NULL, true, true, false, false,
+      2 },
+    { false, "relay's clock frozen", frozen, NULL, false, false, true, true,
+      0 },
+    { false, "publisher an hour back", NULL, "-1h", true, false, true, false,
+      1 },
+    { false, "publisher a year ahead", NULL, "+365d", false, false, true,
       true, 0 },
-    { "publisher an hour back", NULL, "-1h", true, false, true, false, 1 },
-    { "publisher a year ahead", NULL, "+365d", false, false, true, true, 0 },
 };
 
 static int64_t time_of_day_ms(void)
@@ -296,8 +301,9 @@ void clocks_play(const dose *d)
         return;
     }
     for (size_t i = 0; i < sizeof wrongs / sizeof wrongs[0]; i++)
-        if (!d->small || wrongs[i].other == NULL)
+        if (!d->small || wrongs[i].small)
             play_wrong(d, &wrongs[i]);
     for (size_t i = 0; i < sizeof hours / sizeof hours[0]; i++)
-        play_hour(d, &hours[i]);
+        if (!d->small || hours[i].small)
+            play_hour(d, &hours[i]);
 }

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * outage.c - a destination that is down for twelve hours of a simulated
- * clock: it refuses every event, or does not even open.
+ * outage.c - a destination that is down for hours of a simulated clock: it
+ * refuses every event, or does not even open.
  */
 #include "failover.h"
 
-enum { MINUTES = 12 * 60, BEFORE = 500, EVENTS = BEFORE + MINUTES,
-       KEYS = 50, STEP_MS = 1000, MINUTE_MS = 60000, MAX_TURNS = 1000,
+enum { BEFORE = 500, KEYS = 50, STEP_MS = 1000, MINUTE_MS = 60000,
+       MAX_TURNS = 1000,
        BACK_S = 310 };              /* the longest pause, and some turns */
 
 typedef struct place {
@@ -74,35 +74,50 @@ static void turns(outbox_relay_t *r, int64_t ms, int64_t until)
     }
 }
 
-/* Half of a backlog is there when it begins, and an event comes a minute. */
-static void suffer(const field *f, outbox_relay_t *r)
+/* A backlog is there when it begins, and another event comes each minute. */
+static void suffer(const field *f, outbox_relay_t *r, int hours)
 {
     writer w;
 
     writer_open(&w, f->dir, 0);
     for (int i = 0; i < BEFORE; i++)
         publish(&w, i);
-    for (int i = 0; i < MINUTES; i++) {
-        turns(r, MINUTE_MS, EVENTS);
+    for (int i = 0; i < hours * 60; i++) {
+        turns(r, MINUTE_MS, INT64_MAX);
         publish(&w, BEFORE + i);
     }
     writer_close(&w);
 }
 
-static void report(const char *what, int64_t harm, int64_t back_ms)
+typedef struct findings {
+    int hours;
+    const char *what;
+    int64_t harm, events, back_ms;
+} findings;
+
+static void row_of(const findings *f, const char *what, int64_t figure,
+                   int64_t expected)
 {
     char text[96];
 
-    snprintf(text, sizeof text, "%s: dead or parked at the end", what);
-    row_just(text, (double)harm, "", 0);
-    snprintf(text, sizeof text, "%s: tries", what);
-    row_most(text, (double)far.refused, "", NO_LIMIT);
-    snprintf(text, sizeof text, "%s: delivered afterwards", what);
-    row_just(text, (double)far.arrived, "", EVENTS);
-    snprintf(text, sizeof text, "%s: out of order", what);
-    row_just(text, (double)far.disorder, "", 0);
-    snprintf(text, sizeof text, "%s: simulated time to recover", what);
-    row_most(text, (double)back_ms / 1000, "s", BACK_S);
+    snprintf(text, sizeof text, "%d h %s: %s", f->hours, f->what, what);
+    if (expected < 0)
+        row_most(text, (double)figure, "", NO_LIMIT);
+    else
+        row_just(text, (double)figure, "", (double)expected);
+}
+
+static void report(const findings *f)
+{
+    char text[96];
+
+    row_of(f, "dead or parked at the end", f->harm, 0);
+    row_of(f, "tries", far.refused, NO_LIMIT);
+    row_of(f, "delivered afterwards", far.arrived, f->events);
+    row_of(f, "out of order", far.disorder, 0);
+    snprintf(text, sizeof text, "%d h %s: simulated time to recover",
+             f->hours, f->what);
+    row_most(text, (double)f->back_ms / 1000, "s", BACK_S);
 }
 
 static void play(const dose *d, const char *what, bool shut)
@@ -111,27 +126,30 @@ static void play(const dose *d, const char *what, bool shut)
                             .open = outage_open,
                             .send = outage_send };
     outbox_relay_options opt = { .clock_ms = simulated_ms };
+    findings found = { .hours = d->small ? 2 : 12, .what = what };
     int before = rows_failed();
-    int64_t up_ms, harm;
     outbox_relay_t *r;
+    int64_t up_ms;
     field f;
 
     far = (place){ .clock_ms = 1000000, .down = !shut, .shut = shut };
     field_make(&f, d->seed);
     r = relay_make(f.dir, &tp, opt);
-    suffer(&f, r);
-    harm = field_number(&f, "SELECT (SELECT count(*) FROM outbox_dead)"
-                            " + (SELECT count(*) FROM outbox_parked)");
+    suffer(&f, r, found.hours);
+    found.events = BEFORE + found.hours * 60;
+    found.harm = field_number(&f, "SELECT (SELECT count(*) FROM outbox_dead)"
+                                  " + (SELECT count(*) FROM outbox_parked)");
     up_ms = far.clock_ms;
     far.down = far.shut = false;
-    turns(r, MAX_TURNS * STEP_MS, EVENTS);
-    report(what, harm, far.clock_ms - up_ms);
+    turns(r, MAX_TURNS * STEP_MS, found.events);
+    found.back_ms = far.clock_ms - up_ms;
+    report(&found);
     relay_end(r);
     field_clear(&f, rows_failed() - before);
 }
 
 void outage_play(const dose *d)
 {
-    play(d, "12 h of refusals", false);
-    play(d, "12 h without a destination", true);
+    play(d, "of refusals", false);
+    play(d, "without a destination", true);
 }

@@ -156,6 +156,7 @@ void poison_play(const dose *d)
 {
     play_happily(d);
     play_poisons(d, "one poison", 1);
-    play_poisons(d, "three poisons", 3);
+    if (!d->small)
+        play_poisons(d, "three poisons", 3);
     play_parked_poison(d);
 }
