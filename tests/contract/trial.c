@@ -5,6 +5,8 @@
  */
 #include "kit.h"
 
+#include <outbox/store.h>
+
 #include "common/sut_sqlite.h"
 #include "memory/memory_store.h"
 
@@ -342,6 +344,60 @@ START_TEST(a_condemned_one_blocks_its_key)
 }
 END_TEST
 
+static uint64_t lane_of(const char *key)
+{
+    return outbox_hash(key, strlen(key)) % 16;
+}
+
+/* A key in the same lane, or in another. */
+static const char *neighbour(const char *key, bool same)
+{
+    long n = 0;
+
+    while ((lane_of(key_of(n)) == lane_of(key)) != same)
+        n++;
+    return key_of(n);
+}
+
+/* One that fails stands before it in its lane: it is tried first in each life,
+ * and must not make the count of the other begin anew. */
+START_TEST(a_failing_neighbour_hides_nothing)
+{
+    mortal m;
+    letter l[8];
+
+    mortal_open(&m, _i);
+    m.kills[50] = true;
+    m.verdict[60] = OUTBOX_RETRY;
+    publish_numbers(&m.w, neighbour("k", true), 60, 1);
+    publish_numbers(&m.w, "k", 50, 1);
+    live_on(&m, 3000);
+    ck_assert_int_eq(letters_of(&m.w, NULL, l, 8), 1);
+    ck_assert_int_eq(l[0].number, 50);
+    mortal_close(&m);
+}
+END_TEST
+
+/* It was not sent, so nobody has answered: the destination may still be away,
+ * and what else has failed counts no more than before. */
+START_TEST(a_condemned_one_is_no_answer)
+{
+    mortal m;
+
+    mortal_open(&m, _i);
+    m.kills[50] = true;
+    m.verdict[60] = OUTBOX_RETRY;
+    publish_numbers(&m.w, neighbour("k", false), 60, 1);
+    publish_numbers(&m.w, "k", 50, 1);
+    live_on(&m, 3000);
+    ck_assert_int_eq(dead_count(&m.w, NULL), 1);
+    ck_assert(live_more(&m, 10000));
+    ck_assert_int_eq(m.w.sut->count(m.w.db, SUT_PARKED), 0);
+    ck_assert_uint_eq(stats_of(m.r).rejected, 0);
+    mortal_close(&m);
+}
+END_TEST
+
 /* First it fails, and is parked; then each retry kills. */
 START_TEST(a_parked_one_that_kills)
 {
@@ -389,6 +445,37 @@ START_TEST(a_parked_one_that_kills_among_traffic)
 }
 END_TEST
 
+/* The destination is away, and somebody kills the relay again and again, as if
+ * that could help.  No event is to blame, parked or not. */
+START_TEST(killed_by_hand_during_an_outage)
+{
+    mortal m;
+
+    mortal_open(&m, _i);
+    m.opt.retry_max_ms = 500;
+    m.verdict[50] = OUTBOX_RETRY;
+    publish_numbers(&m.w, "k", 50, 3);
+    publish_on_lanes(&m, 1, 5);
+    ck_assert(live(&m, 100));
+    ck_assert_int_eq(m.w.sut->count(m.w.db, SUT_PARKED), 3);
+    for (int i = 0; i < MOST; i++)
+        m.verdict[i] = OUTBOX_RETRY;
+    publish_on_lanes(&m, 6, 2);
+    for (int i = 0; i < 10; i++) {
+        ck_assert(live_more(&m, 10000));
+        crash(&m);
+        ck_assert(live(&m, 3000));
+    }
+    ck_assert_int_eq(dead_count(&m.w, NULL), 0);
+    for (int i = 0; i < MOST; i++)
+        m.verdict[i] = OUTBOX_ACK;
+    ck_assert(live_more(&m, 60000));
+    ck_assert_uint_eq(database_stats(&m.w, NULL).lag, 0);
+    ck_assert_int_eq(dead_count(&m.w, NULL), 0);
+    mortal_close(&m);
+}
+END_TEST
+
 void add_trial_tests(Suite *s)
 {
     TCase *tc = suite_case(s, "trial");
@@ -402,6 +489,9 @@ void add_trial_tests(Suite *s)
     tcase_add_loop_test(tc, a_trial_that_ends_well_is_forgotten, 0, n_suts);
     tcase_add_loop_test(tc, an_outage_during_a_trial_kills_nothing, 0, n_suts);
     tcase_add_loop_test(tc, a_condemned_one_blocks_its_key, 0, n_suts);
+    tcase_add_loop_test(tc, a_failing_neighbour_hides_nothing, 0, n_suts);
+    tcase_add_loop_test(tc, a_condemned_one_is_no_answer, 0, n_suts);
     tcase_add_loop_test(tc, a_parked_one_that_kills, 0, n_suts);
     tcase_add_loop_test(tc, a_parked_one_that_kills_among_traffic, 0, n_suts);
+    tcase_add_loop_test(tc, killed_by_hand_during_an_outage, 0, n_suts);
 }
