@@ -172,6 +172,9 @@ static int load_chain(outbox_relay_t *r, ob_blocked *b, outbox_error *err)
     }
     b->loaded = (uint32_t)(r->win.head - before);
     b->due_ms = INT64_MAX;
+    if (b->loaded > 0 && b->open_case && b->others != r->passes)
+        ob_window_unshown(&r->win, 0)->attempts++;      /* judged by now */
+    b->open_case = false;
     if (b->loaded > 0) {
         pthread_mutex_lock(&r->lock);
         show_all(r);
@@ -184,13 +187,23 @@ static int load_chain(outbox_relay_t *r, ob_blocked *b, outbox_error *err)
     return OUTBOX_OK;
 }
 
+/* With the breaker open only to find a probe, when the window has none. */
+bool ob_deliver_loads(const outbox_relay_t *r)
+{
+    if (ob_window_room(&r->win) == 0)
+        return false;
+    return r->breaker == OB_CLOSED ||
+           (r->now_ms >= r->breaker_until_ms && r->win.inflight == 0 &&
+            r->win.suspects == 0 && r->win.ready.first == OB_NONE);
+}
+
 int ob_deliver_parked(outbox_relay_t *r, outbox_error *err)
 {
     ob_blocked *b;
     int rc = OUTBOX_OK;
 
     for (int n = 0; rc == OUTBOX_OK && n < OB_LOAD_CHAINS; n++) {
-        if (ob_window_room(&r->win) == 0 || r->breaker != OB_CLOSED)
+        if (!ob_deliver_loads(r))
             break;
         b = ob_blocked_next_due(r);
         if (b == NULL)

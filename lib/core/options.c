@@ -128,6 +128,11 @@ int ob_relay_options(outbox_relay_t *r, const outbox_transport *tp,
     if (r->tp.send == NULL)
         return outbox_error_set(err, OUTBOX_EINVAL,
                                 "outbox_transport.send is NULL");
+    if ((r->tp.flags & ~(uint32_t)OUTBOX_ORDERED) != 0)
+        return outbox_error_set(err, OUTBOX_EINVAL,
+                                "outbox_transport.flags has bits that this "
+                                "library does not know: 0x%x",
+                                (unsigned)r->tp.flags);
     if (r->tp.name == NULL)
         r->tp.name = "unnamed";
     options_defaults(&r->opt);

@@ -252,7 +252,7 @@ static int64_t next_event_ms(const outbox_relay_t *r)
         next = earlier(next, r->trim_ms);
     if (r->breaker == OB_OPEN)
         next = earlier(next, r->breaker_until_ms);
-    else if (r->breaker == OB_CLOSED && ob_window_room(&r->win) > 0)
+    if (ob_deliver_loads(r))
         next = earlier(next, r->blocked.next_due_ms);
     if (!r->opened && r->win.ready.first != OB_NONE)
         next = earlier(next, r->open_ms);

@@ -55,6 +55,8 @@ typedef struct ob_blocked {
     uint32_t loaded;            /* of its parked rows, in the window */
     bool     dead;              /* waits for a person */
     bool     passes;            /* its head has: load more than that */
+    bool     open_case;         /* its head failed, parked without a count */
+    uint32_t others;            /* that had passed by then */
 } ob_blocked;
 
 /* An event that the log has past a cursor, and that is parked or dead. */
@@ -174,6 +176,7 @@ uint32_t ob_lease_count(const outbox_relay_t *r);
 
 int ob_deliver_read(outbox_relay_t *r, outbox_error *err);
 int ob_deliver_parked(outbox_relay_t *r, outbox_error *err);
+bool ob_deliver_loads(const outbox_relay_t *r);
 int ob_deliver_send(outbox_relay_t *r, outbox_error *err);
 /* Move scheduled events into the log when they are due. */
 int ob_deliver_scheduled(outbox_relay_t *r, outbox_error *err);

@@ -213,8 +213,12 @@ static void drop_followers(outbox_relay_t *r, ob_slot *s)
  * next success tries again. */
 static void park(outbox_relay_t *r, ob_slot *s, uint32_t counted)
 {
-    if (ob_blocked_add(r, s->chain, s->lane) == NULL)
+    ob_blocked *b = ob_blocked_add(r, s->chain, s->lane);
+
+    if (b == NULL)
         return;
+    b->open_case = counted == 0;
+    b->others = r->passes;
     s->attempts += counted;
     drop_followers(r, s);
     ob_window_doom(&r->win, s, s->seq != 0 ? OUTBOX_AGAIN : OUTBOX_PARK);
@@ -320,14 +324,17 @@ static ob_slot *oldest_suspect(outbox_relay_t *r)
 
 /* The window is full of suspects and of what waits behind them, so that nobody
  * else can be read who might pass.  One makes room, and nothing is counted;
- * with the breaker open, one for each probe that failed. */
+ * with the breaker open, one for each probe that failed.  If others pass
+ * before its next try, load_chain() counts the failure after all. */
 void ob_verdict_make_room(outbox_relay_t *r)
 {
     if (r->win.inflight > 0 || (r->breaker != OB_CLOSED && !r->probe_failed))
         return;
     r->probe_failed = false;
     ob_slot *s = oldest_suspect(r);
-    if (s != NULL)
+    if (s != NULL && s->attempts >= r->opt.max_attempts)
+        bury(r, s);
+    else if (s != NULL)
         park(r, s, 0);
 }
 
