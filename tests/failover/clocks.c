@@ -14,7 +14,7 @@
 
 #include "failover.h"
 
-enum { LEASE_MS = 400, STALL_MS = 1500, DAWDLE_MS = 1000, STEP_MS = 50,
+enum { LEASE_MS = 400, STALL_MS = 1500, DAWDLE_MS = 1000, STEP_MS = 600,
        WAIT_MS = 10000, HOUR_MS = 3600000, MINUTE_MS = 60000 };
 
 static const char stepping[] = "stepping", frozen[] = "2024-01-01 00:00:00";
@@ -147,7 +147,7 @@ static void play_wrong(const dose *d, const struct wrong *w)
     f.job.plan.lease_ms = LEASE_MS;
     f.job.plan.keys = 64;
     f.job.plan.pace_us = 6000;
-    f.job.plan.count = d->small ? 300 : 2000;
+    f.job.plan.count = d->small ? 600 : 2000;
     board_open(&b, f.dir);
     lying_start(&relay, "server", &f, w->relay);
     lying_start(&other, "server", &f, w->other);

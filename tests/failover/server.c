@@ -14,16 +14,22 @@
 
 #include "failover.h"
 
-enum { MAX_LATE = 4096 };
+enum { MAX_LATE = 4096, LATE_US = 20000, POLL_US = 2000 };
+
+typedef struct owed {
+    outbox_token token;
+    int64_t due_us;
+} owed;
 
 typedef struct destination {
     const task *job;
     int history, times;
     int64_t wall_us;            /* what to take from a time of day */
     bool poisoned;
-    bool late;                  /* verdicts come with the flush */
+    bool late;                  /* verdicts come later, in any order */
     outbox_relay_t *relay;
-    outbox_token tokens[MAX_LATE];
+    rng rnd;
+    owed owed[MAX_LATE];
     int n;
 } destination;
 
@@ -86,17 +92,27 @@ static outbox_verdict dest_send(void *ctx, const outbox_event *ev,
     note_time(d, ev);
     if (!d->late || d->n == MAX_LATE)
         return OUTBOX_ACK;
-    d->tokens[d->n++] = token;
+    d->owed[d->n++] =
+        (owed){ token, now_us() + rng_below(&d->rnd, LATE_US) };
     return OUTBOX_PENDING;
 }
 
-static void dest_flush(void *ctx)
+static void dest_poll(void *ctx, int timeout_ms)
 {
     destination *d = ctx;
+    int64_t now;
 
-    for (int i = 0; i < d->n; i++)
-        outbox_settle(d->relay, d->tokens[i], OUTBOX_ACK, NULL);
-    d->n = 0;
+    if (timeout_ms > 0)
+        pause_us(POLL_US);
+    now = now_us();
+    for (int i = 0; i < d->n;) {
+        if (d->owed[i].due_us > now) {
+            i++;
+            continue;
+        }
+        outbox_settle(d->relay, d->owed[i].token, OUTBOX_ACK, NULL);
+        d->owed[i] = d->owed[--d->n];
+    }
 }
 
 static int dest_open(void *ctx, outbox_relay_t *relay, outbox_error *err)
@@ -127,6 +143,7 @@ static destination *dest_new(const task *job, bool poisoned)
     d->late = job->plan.async && job->run % 2;
     d->history = record_open(job->dir, "history");
     d->times = times_open(job->dir);
+    d->rnd.state = job->seed;
     d->wall_us = wall_minus_monotonic_us();
     return d;
 }
@@ -163,9 +180,10 @@ static outbox_relay_t *server_open(const task *job, destination *d)
     outbox_transport tp = { .size = sizeof tp,
                             .name = "failover",
                             .ctx = d,
+                            .max_inflight_ms = d->late ? LATE_US / 1000 : 0,
                             .open = dest_open,
                             .send = dest_send,
-                            .flush = dest_flush };
+                            .poll = d->late ? dest_poll : NULL };
     outbox_relay_options opt = {
         .batch = (uint32_t)p->batch,
         .max_inflight = (uint32_t)p->inflight,
