@@ -296,7 +296,8 @@ static void kill_by(process *p, int e)
     record(p->w, M_KILL, p->incarnation, e, 0, 0);
     tally(p->w, T_KILLS);
     judge_kill(p, e);
-    if (rng_chance(&p->w->chance, 200))
+    if ((plan_of(p)->flags & OUTBOX_ORDERED) == 0 &&
+        rng_chance(&p->w->chance, 200))
         judge_arrival(p->w, p->sub, e);
     process_die(p);
 }

@@ -122,6 +122,24 @@ static bool is_left(const sim *w, int s, int e)
            !is_hopeless(w, s, e) && !is_blocked(w, s, e);
 }
 
+/* In the end every cursor is where the log ends. */
+static bool is_behind(const sim *w, int s, char *text, size_t size)
+{
+    int64_t end = w->n_log > 0
+                ? w->events[w->log[w->n_log - 1]].position : 0;
+
+    for (int i = 0; i < w->plan.lanes; i++) {
+        if (w->phase != PHASE_HEALED ||
+            w->subs[s].lanes[i].position >= end)
+            continue;
+        snprintf(text, size, "lane %d of subscription %d is at %lld, the log "
+                             "ends at %lld", i, s,
+                 (long long)w->subs[s].lanes[i].position, (long long)end);
+        return true;
+    }
+    return false;
+}
+
 bool unresolved(const sim *w, char *text, size_t size)
 {
     bool served = false;
@@ -135,6 +153,8 @@ bool unresolved(const sim *w, char *text, size_t size)
             snprintf(text, size, "nobody has made subscription %d", s);
             return true;
         }
+        if (is_behind(w, s, text, size))
+            return true;
         for (int i = at->first; i < w->n_log; i++) {
             int e = w->log[i];
             const view *v = &w->events[e].views[s];

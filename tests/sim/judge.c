@@ -22,8 +22,8 @@
  *   lease      nothing is sent in a lane that another holds
  *   unfenced   nothing is saved in a lane that another holds
  *   attempts   no more are counted than failed while others passed
- *   dead       what dies was rejected, failed max_attempts times, or was at
- *              work when max_attempts processes died
+ *   dead       what dies was rejected, or has failed, or was at work when
+ *              its process died, max_attempts times
  *   blocked    nothing follows a dead event of its key that blocks
  *   kills      an event kills a bounded number of processes
  *   verdict    verdicts in time count, others do not
@@ -217,7 +217,7 @@ static void lane_lost(sim *w, int s, int nth, uint32_t owner)
 {
     process *p = process_of(w, owner);
 
-    for (int i = w->trimmed; i < w->n_log; i++) {
+    for (int i = 0; i < w->n_log; i++) {
         int e = w->log[i];
         view *v = view_of(w, s, e);
         if (w->events[e].lane != (uint32_t)nth || v->sent_by != owner)
@@ -239,7 +239,7 @@ static void lane_begun(process *p, int nth)
             w->events[c->event].lane == (uint32_t)nth)
             c->open = false;
     }
-    for (int i = w->trimmed; i < w->n_log; i++) {
+    for (int i = 0; i < w->n_log; i++) {
         view *v = view_of(w, p->sub, w->log[i]);
         if (w->events[w->log[i]].lane != (uint32_t)nth)
             continue;
@@ -288,7 +288,7 @@ void judge_forget(process *p)
         if (w->copies[i].incarnation == p->incarnation)
             w->copies[i].open = false;
     }
-    for (int i = w->trimmed; i < w->n_log; i++) {
+    for (int i = 0; i < w->n_log; i++) {
         view *v = view_of(w, p->sub, w->log[i]);
         if (v->acked_by == p->incarnation)
             v->acked_by = 0;
@@ -388,8 +388,9 @@ static void check_attempts(process *p, int e, const outbox_change *c)
 {
     sim *w = p->w;
     const view *v = view_of(w, p->sub, e);
+    bool late = w->now >= v->sent_ms + w->subs[p->sub].plan->opt.settle_ms;
     bool ahead = c->kind == OUTBOX_AGAIN &&
-                 (v->failed || !unsettled_has(p, e));
+                 (v->failed || late || !unsettled_has(p, e));
 
     if (c->row.attempts > v->failures + v->deaths + ahead)
         violation(w, "attempts", "event %d: %u are counted, %u times it "
@@ -409,15 +410,28 @@ static void check_burial(process *p, int e, const outbox_change *c)
         violation(w, "again", "event %d dies, and was dead", e);
     if (row->why != NULL && strstr(row->why, "process died") != NULL) {
         tally(w, T_CONDEMNED);
-        if (v->deaths < most)
-            violation(w, "dead", "event %d is condemned for %u deaths", e,
-                      (unsigned)v->deaths);
+        if (v->deaths + v->failures < most)
+            violation(w, "dead", "event %d is condemned for %u deaths and %u "
+                                 "failures", e, (unsigned)v->deaths,
+                      (unsigned)v->failures);
     } else if (!v->rejected) {
         check_attempts(p, e, c);
         if (row->attempts < most)
             violation(w, "dead", "event %d dies after %u attempts", e,
                       (unsigned)row->attempts);
     }
+}
+
+/* It failed, nothing was counted, and it makes room for others: if they pass,
+ * that will count. */
+static void note_room(process *p, int e)
+{
+    view *v = view_of(p->w, p->sub, e);
+
+    if (!unsettled_has(p, e) || v->counted)
+        return;
+    v->room_by = p->incarnation;
+    p->rooms++;
 }
 
 static void change(process *p, const outbox_change *c)
@@ -436,16 +450,19 @@ static void change(process *p, const outbox_change *c)
         tally(w, T_PARKED);
         check_attempts(p, e, c);
         check_queue(w, p->sub, e);
+        note_room(p, e);
         v->parked++;
         v->covered = false;
         break;
     case OUTBOX_AGAIN:
         tally(w, T_AGAIN);
         check_attempts(p, e, c);
+        note_room(p, e);
         break;
     case OUTBOX_UNPARK:
         tally(w, T_UNPARKED);
         v->parked--;
+        v->acked_by = 0;        /* that much is saved */
         passed_by(w, p->sub, e);
         break;
     case OUTBOX_BURY:
@@ -556,6 +573,8 @@ void judge_replayed(sim *w, int s, int64_t since_ms)
         return;
     if (first > w->trimmed)
         position = w->events[w->log[first - 1]].position;
+    if (first < w->subs[s].first)
+        w->subs[s].first = first;       /* it may reach behind the start */
     for (int i = 0; i < w->plan.lanes; i++)
         lane_replayed(w, s, i, first, position);
 }

@@ -6,6 +6,7 @@
  *   sim --seeds FROM COUNT [--jobs N]
  *   sim --seed N [--verbose]        one seed; with its whole history
  *   sim --twice FROM COUNT          each seed twice: the histories are equal
+ *   ... --keep-going                after a violation, too
  *   ... --without PART              leaves something out of every run, such as
  *                                   crash, replay, ordered: see plan.c
  *
@@ -31,7 +32,7 @@ enum { MAX_JOBS = 64, MAX_PARTS = 16, HANG_S = 60, CHECK_SEEDS = 2000, CHECK_TWI
 typedef struct options {
     uint64_t from, count;
     int      jobs;
-    bool     verbose, twice;
+    bool     verbose, twice, keep_going;
     const char *without[MAX_PARTS + 1];
     int      n_without;
 } options;
@@ -108,9 +109,11 @@ static int run_job(int job, const options *o, board *b)
     w->verbose = o->verbose;
     w->without = o->without;
     w->tallies = b->tallies[job];
-    for (uint64_t i = (uint64_t)job; i < o->count && status == 0;
+    for (uint64_t i = (uint64_t)job;
+         i < o->count && (status == 0 || o->keep_going);
          i += (uint64_t)o->jobs) {
-        status = run_seed(w, o->from + i, o) ? 0 : 1;
+        if (!run_seed(w, o->from + i, o))
+            status = 1;
         b->seeds[job]++;
     }
     alarm(0);
@@ -205,6 +208,8 @@ static bool parse(char **arg, options *o)
     for (; *arg != NULL; arg++) {
         if (strcmp(*arg, "--verbose") == 0) {
             o->verbose = true;
+        } else if (strcmp(*arg, "--keep-going") == 0) {
+            o->keep_going = true;
         } else if (strcmp(*arg, "--seed") == 0 && number(arg[1], &o->from)) {
             o->count = 1;
             arg++;
@@ -236,7 +241,7 @@ int main(int argc, char **argv)
     if (!parse(argv + 1, &o)) {
         fprintf(stderr, "usage: sim [--seeds FROM COUNT] [--jobs N] "
                         "[--seed N [--verbose]] [--twice FROM COUNT] "
-                        "[--without PART]...\n");
+                        "[--keep-going] [--without PART]...\n");
         return 2;
     }
     int status = run(&o);

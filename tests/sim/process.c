@@ -229,7 +229,7 @@ static void leave(process *p)
 
 /* Many steps at one moment, again and again, are a loop that waits for time
  * to pass. */
-static void count_spins(process *p)
+void process_count_spins(process *p)
 {
     sim *w = p->w;
 
@@ -257,7 +257,7 @@ static void process_main(void *arg)
     while (!p->leaving && !w->over && rc != OUTBOX_ENOENT) {
         rc = step(p);
         if (w->plan.sleeps)
-            count_spins(p);
+            process_count_spins(p);
         else
             rest(p, rc);
     }
@@ -284,6 +284,19 @@ static void begin(process *p)
     coro_begin(p->co, process_main, p);
 }
 
+/* As the kernel cleans up after a process, but for the list of those whom
+ * publishers wake: in truth each process has its own. */
+void process_free(process *p)
+{
+    if (p->relay != NULL)
+        ob_waker_unlist(&p->relay->waker);
+    mem_conn_free(p->link);
+    memory_free(p);
+    p->relay = NULL;
+    p->link = NULL;
+    p->incarnation = 0;
+}
+
 /* Another one takes its place after a while. */
 static void ended(process *p)
 {
@@ -291,10 +304,7 @@ static void ended(process *p)
     int64_t lease_ms = w->subs[p->sub].plan->opt.lease_ms;
 
     network_gone(p);
-    memory_free(p);
-    p->incarnation = 0;
-    p->relay = NULL;
-    p->link = NULL;
+    process_free(p);
     p->wake_ms = w->now + rng_between(&w->chance, 1,
                                       w->chaos ? 2 * lease_ms : lease_ms / 4);
     if (w->stopping)
@@ -306,9 +316,6 @@ void process_crash(process *p)
     record(p->w, M_CRASH, p->incarnation, 0, 0, 0);
     tally(p->w, T_CRASHES);
     judge_death(p);
-    if (p->relay != NULL)
-        ob_waker_unlist(&p->relay->waker);
-    mem_conn_free(p->link);
     ended(p);
 }
 
@@ -341,16 +348,4 @@ void process_init(sim *w, int sub, int nth)
     p->wake_ms = rng_between(&w->chance, 0, w->plan.chaos_ms / 5);
     if (sub == 0 && nth == 0)
         p->wake_ms = 0;
-}
-
-/* At the end of a run, or of the world. */
-void process_free(process *p)
-{
-    if (p->incarnation == 0)
-        return;
-    if (p->relay != NULL)
-        ob_waker_unlist(&p->relay->waker);
-    mem_conn_free(p->link);
-    memory_free(p);
-    p->incarnation = 0;
 }

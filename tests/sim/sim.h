@@ -138,9 +138,11 @@ typedef struct view {
     bool     failed;            /* the relay knows that its last send failed */
     bool     lost;              /* its last send vanished */
     int      arrivals, parked, dead;
-    int64_t  arrived_ms, needed_ms;     /* last; again since */
+    int64_t  sent_ms, arrived_ms;       /* last */
+    int64_t  needed_ms;         /* to be delivered since then */
     uint32_t failures, deaths, kills, moves;
     uint32_t sent_by, acked_by, lost_by, forgiven_by;   /* incarnations */
+    uint32_t room_by;           /* parked by it, and not counted yet */
     uint64_t sent_step, acked_step;
     uint64_t serial;            /* of its last send */
 } view;
@@ -212,6 +214,7 @@ struct process {
     int64_t   quiet_ms;
     uint64_t  activity, activity_seen;
     int       unsettled[SIM_EVENTS], n_unsettled;       /* sent */
+    int       rooms;            /* events that made room */
     int       failing[SIM_KEYS];        /* ORDERED: failures not reported */
     bool      fails[SIM_KEYS];          /* until flush */
     int64_t   last_arrival[SIM_KEYS];   /* ORDERED: planned; -1 */
@@ -325,6 +328,8 @@ void process_suspend(process *p, int64_t ms);
 void process_point(process *p);
 /* Dies here and now. */
 void process_die(process *p);
+/* A step, or a sleep of no time: too many at one moment are a busy loop. */
+void process_count_spins(process *p);
 
 /* ---- store.c ------------------------------------------------------------------------------ */
 

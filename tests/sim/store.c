@@ -30,9 +30,10 @@ static int failed(process *p, enum mem_op op, int rc)
 {
     sim *w = p->w;
 
-    if (rc == OUTBOX_EBUSY) {
+    if (rc == OUTBOX_EBUSY) {           /* it has waited for the lock */
         tally(w, T_BUSY);
         p->busy = true;
+        process_suspend(p, 1 + rng_below(&w->chance, 4));
         return rc;
     }
     record(w, M_ERROR, p->incarnation, op, rc, 0);
@@ -275,6 +276,8 @@ static int sim_wait(outbox_store *st, int wake_fd, int hint, int timeout_ms)
     (void)wake_fd;
     (void)hint;
     bool notices = w->plan.notices;
+    if (timeout_ms == 0)
+        process_count_spins(p);
     if (timeout_ms > 0 && !(notices && p->commits != w->commits)) {
         p->asleep = true;
         process_suspend(p, timeout_ms);
