@@ -155,6 +155,31 @@ START_TEST(its_relay_ends_with_enoent)
 }
 END_TEST
 
+static bool has_let_go(void *relay)
+{
+    return stats_of(relay).leader == 0;
+}
+
+/* A relay with a thread: it ends, and stop says why. */
+START_TEST(its_thread_ends_with_enoent)
+{
+    site t;
+    outbox_error err;
+
+    site_open(&t, _i);
+    t.opt.clock_ms = NULL;
+    site_relay(&t);
+    ck_assert(!has_let_go(t.r));
+    ck_ok(outbox_relay_start(t.r, &err));
+    ck_ok(outbox_unsubscribe(t.w.ob, "default", &err));
+    ck_assert(within(5000, has_let_go, t.r));
+    ck_refused(outbox_relay_stop(t.r, 1000, &err), OUTBOX_ENOENT, "default",
+               "");
+    ck_assert_int_eq(t.w.sut->count(t.w.db, SUT_SUBSCRIPTIONS), 0);
+    site_close(&t);
+}
+END_TEST
+
 START_TEST(the_log_is_trimmed_afterwards)
 {
     site t;
@@ -242,6 +267,7 @@ void add_admin_tests(Suite *s)
     tcase_add_loop_test(tc, a_pause_holds_retries_too, 0, n_suts);
     tcase_add_loop_test(tc, unsubscribed_it_is_forgotten, 0, n_suts);
     tcase_add_loop_test(tc, its_relay_ends_with_enoent, 0, n_suts);
+    tcase_add_loop_test(tc, its_thread_ends_with_enoent, 0, n_suts);
     tcase_add_loop_test(tc, the_log_is_trimmed_afterwards, 0, n_suts);
     tcase_add_loop_test(tc, stats_of_a_subscription_that_nobody_serves, 0,
                         n_suts);

@@ -169,10 +169,32 @@ START_TEST(a_transport_with_flags_of_a_newer_header)
 
     desk_open(&d, _i);
     d.transport.flags = OUTBOX_ORDERED | 2;
-    desk_refuses(&d, "flags", "2");
+    desk_refuses(&d, "outbox_transport.flags", "3");
     d.transport.flags = UINT32_C(1) << 31;
-    desk_refuses(&d, "flags", "80000000");
+    desk_refuses(&d, "outbox_transport.flags", "80000000");
     desk_close(&d);
+}
+END_TEST
+
+START_TEST(a_handle_with_flags_of_a_newer_header)
+{
+    world w;
+    outbox_options opt = { .size = sizeof opt, .flags = 1 };
+    outbox_error err;
+    outbox_t *ob = (void *)&w;
+
+    world_open(&w, _i);
+    ck_refused(w.sut->outbox(&ob, w.app, &opt, &err), OUTBOX_EINVAL,
+               "outbox_options.flags", "1");
+    ck_assert_ptr_null(ob);
+    opt.flags = OUTBOX_LOCK_KEYS | 4;
+    ck_refused(w.sut->connect(&ob, w.db, &opt, NULL, &err), OUTBOX_EINVAL,
+               "outbox_options.flags", "6");
+    ck_assert_ptr_null(ob);
+    opt.flags = OUTBOX_LOCK_KEYS;       /* which is no news */
+    ck_ok(w.sut->outbox(&ob, w.app, &opt, &err));
+    outbox_close(ob);
+    world_close(&w);
 }
 END_TEST
 
@@ -287,6 +309,7 @@ void add_nonsense_tests(Suite *s)
     tcase_add_loop_test(tc, a_transport_that_is_none, 0, n_suts);
     tcase_add_loop_test(tc, a_transport_with_flags_of_a_newer_header, 0,
                         n_suts);
+    tcase_add_loop_test(tc, a_handle_with_flags_of_a_newer_header, 0, n_suts);
     tcase_add_loop_test(tc, options_of_a_newer_header, 0, n_suts);
     tcase_add_loop_test(tc, a_newer_header_that_asks_for_nothing_new, 0,
                         n_suts);

@@ -470,6 +470,79 @@ START_TEST(parked_events_change_hands)
 }
 END_TEST
 
+/* ---- a lost connection ---------------------------------------------- */
+
+/* The relay's connection breaks once; the next one works. */
+static void lose_connection(crowd *c)
+{
+    outbox_error err;
+    int rc = 0;
+
+    if (!c->w.sut->is_file)
+        mem_fail(c->w.db, MEM_BEAT, 0, 1, OUTBOX_EDB);
+    else
+        c->w.sut->sever(&c->link[0]);
+    for (int i = 0; i < 100 && rc >= 0; i++) {
+        vclock_advance(&c->clock[0], 50);
+        rc = outbox_relay_step(c->r[0], 0, &err);
+    }
+    ck_assert_int_lt(rc, 0);
+    c->link[0].severed = false;
+}
+
+/* What was in flight is sent again: memory is not believed after that, and
+ * verdicts on what was sent before hit nothing. */
+START_TEST(after_a_lost_connection_all_is_read_again)
+{
+    crowd c;
+
+    crowd_open(&c, _i, 1);
+    for (long i = 0; i < 50; i++)
+        c.p[0].pending[i] = true;
+    crowd_join(&c, 0);
+    publish_numbers(&c.w, NULL, 0, 50);
+    publish_numbers(&c.w, "k", 60, 10);
+    c.p[0].of[60] = OUTBOX_RETRY;
+    crowd_run(&c, 100);
+    lose_connection(&c);
+    for (size_t i = 0; i < 50; i++)
+        ck_assert_int_eq(sink_settle(&c.s[0], i, OUTBOX_ACK), OUTBOX_ESTALE);
+    memset(&c.p[0], 0, sizeof c.p[0]);
+    forget_all(&c);
+    crowd_run(&c, 15000);
+    ck_assert(sink_at_least(&c.s[0], 0, 50));
+    ck_assert(once_in_order(&c.s[0], 60, 10));
+    ck_assert_uint_eq(sink_count(&c.s[0]), 60);
+    ck_assert_uint_eq(stats_of(c.r[0]).reconnects, 1);
+    crowd_close(&c);
+}
+END_TEST
+
+/* Whatever happened to the cursors meanwhile: they are read again, too. */
+START_TEST(after_a_lost_connection_cursors_are_read_again)
+{
+    crowd c;
+    outbox_error err;
+    outbox_relay_options opt;
+
+    crowd_open(&c, _i, 1);
+    opt = relay_options(&c.w);
+    opt.clock_arg = &c.clock[0];
+    opt.lease_ms = LEASE_MS;
+    opt.keep_ms = 3600000;
+    c.r[0] = relay_open(&c.w, &c.s[0], &opt, &c.link[0]);
+    publish_numbers(&c.w, "k", 0, 50);
+    crowd_run(&c, 500);
+    ck_assert(sink_exactly(&c.s[0], 0, 50));
+    lose_connection(&c);
+    ck_ok(outbox_replay(c.w.ob, "default", 0, &err));
+    forget_all(&c);
+    crowd_run(&c, 15000);
+    ck_assert(sink_exactly(&c.s[0], 0, 50));
+    crowd_close(&c);
+}
+END_TEST
+
 START_TEST(a_lease_must_outlast_what_is_in_flight)
 {
     world w;
@@ -514,5 +587,9 @@ void add_sharing_tests(Suite *s)
     tcase_add_loop_test(tc, one_that_slept_parks_nothing, 0, n_suts);
     tcase_add_loop_test(tc, one_that_slept_moves_no_cursor, 0, n_suts);
     tcase_add_loop_test(tc, parked_events_change_hands, 0, n_suts);
+    tcase_add_loop_test(tc, after_a_lost_connection_all_is_read_again, 0,
+                        n_suts);
+    tcase_add_loop_test(tc, after_a_lost_connection_cursors_are_read_again, 0,
+                        n_suts);
     tcase_add_loop_test(tc, a_lease_must_outlast_what_is_in_flight, 0, n_suts);
 }
