@@ -272,6 +272,17 @@ static bool has_trials(const outbox_relay_t *r)
     return any;
 }
 
+/* Is another event of its lane ready behind the nth slot? */
+static bool holds_up(outbox_relay_t *r, const ob_slot *s, uint64_t nth)
+{
+    while (++nth < ob_window_used(&r->win)) {
+        const ob_slot *other = ob_window_nth(&r->win, nth);
+        if (other->lane == s->lane && other->state == OB_READY)
+            return true;
+    }
+    return false;
+}
+
 /* An event on trial is sent alone, and nothing else until the save that ends
  * the trial: so there is one culprit, and its count is not lost.  Its lane
  * goes in the order of the log, so that after a crash the next owner, who
@@ -287,6 +298,8 @@ static uint32_t pick_trial(outbox_relay_t *r, ob_slot **batch)
         if (!goes_on_trial(r, s) || s->state >= OB_DOOMED || seen[s->lane])
             continue;
         seen[s->lane] = true;
+        if (s->state == OB_WAITING && holds_up(r, s, i))
+            ob_verdict_set_aside(r, s);
         if (s->state != OB_READY)
             continue;
         if (expired(r, s)) {
@@ -382,7 +395,7 @@ static int send_on_trial(outbox_relay_t *r, const ob_slot *s,
 /* A parked event in a lane whose owner died: its attempt is written down
  * before the send, as the cursor may move on and tells nothing about it.  In
  * memory it is counted when it fails, as ever: the same attempt. */
-static int send_precounted(outbox_relay_t *r, const ob_slot *s,
+static int send_precounted(outbox_relay_t *r, ob_slot *s,
                            outbox_error *err)
 {
     ob_lane *l = &r->lanes[s->lane];
@@ -400,6 +413,7 @@ static int send_precounted(outbox_relay_t *r, const ob_slot *s,
     c.row.attempts++;
     c.row.delay_ms = ob_backoff(r, c.row.attempts);
     l->precounts--;
+    s->precounted = 1;
     int rc = r->store->ops->save(r->store, r->sub.sub, r->id, &io, 1, &c, 1,
                                  err);
     return rc < 0 ? rc : OUTBOX_OK;
@@ -433,7 +447,7 @@ static int send_one(outbox_relay_t *r, ob_slot *s, outbox_verdict *v,
         rc = ob_event_of_row(&r->mem, &r->scratch, &row, &ev, id);
     if (rc < 0)
         return why->code == rc ? rc : ob_nomem(why);
-    *v = OUTBOX_REJECT;
+    *v = OB_CONDEMNED;
     if (rc == OUTBOX_OK) {
         ev.attempt = (int32_t)(s->attempts + s->tries);
         outbox_token token = { ev.position, s->last_send };
@@ -441,7 +455,7 @@ static int send_one(outbox_relay_t *r, ob_slot *s, outbox_verdict *v,
         *v = r->tp.send(r->tp.ctx, &ev, token, why);
         OB_FAILPOINT("relay.after_send");
     }
-    if (*v == OUTBOX_RETRY || *v == OUTBOX_REJECT)
+    if (*v != OUTBOX_ACK && *v != OUTBOX_PENDING)
         why_note(r, s, why->text);
     return OUTBOX_OK;
 }

@@ -132,7 +132,8 @@ int ob_relay_options(outbox_relay_t *r, const outbox_transport *tp,
         return outbox_error_set(err, OUTBOX_EINVAL,
                                 "outbox_transport.flags has bits that this "
                                 "library does not know: 0x%x",
-                                (unsigned)r->tp.flags);
+                                (unsigned)r->tp.flags &
+                                    ~(unsigned)OUTBOX_ORDERED);
     if (r->tp.name == NULL)
         r->tp.name = "unnamed";
     options_defaults(&r->opt);

@@ -73,6 +73,9 @@ typedef struct ob_blocked_set {
     int64_t      next_due_ms;
 } ob_blocked_set;
 
+/* A verdict of our own: not sent, for it has killed too often. */
+#define OB_CONDEMNED ((outbox_verdict)4)
+
 enum ob_breaker { OB_CLOSED, OB_OPEN, OB_HALF_OPEN };
 
 struct outbox_relay {
@@ -187,6 +190,8 @@ void ob_verdict_apply(outbox_relay_t *r, ob_slot *s, outbox_verdict v);
 void ob_verdict_turn(outbox_relay_t *r);
 /* For a window that is full and stands still. */
 void ob_verdict_make_room(outbox_relay_t *r);
+/* It holds up others: to the parked rows, without a count. */
+void ob_verdict_set_aside(outbox_relay_t *r, ob_slot *s);
 /* Its time is over: settled without having been delivered. */
 void ob_verdict_expired(outbox_relay_t *r, ob_slot *s);
 /* May events be sent now?  *probe: only one, this one. */

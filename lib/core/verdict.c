@@ -266,6 +266,12 @@ static void failed(outbox_relay_t *r, ob_slot *s)
         ob_window_behind(&r->win, s);   /* one before it failed: blame that */
         return;
     }
+    if (s->precounted) {
+        park(r, s, 0);                  /* writes the count back, too */
+        if (r->breaker == OB_HALF_OPEN)
+            probe_failed(r, witness);
+        return;
+    }
     ob_window_wait(&r->win, s, r->now_ms + ob_backoff(r, s->tries));
     ob_window_halt(&r->win, s);
     ob_window_set_suspect(&r->win, s, true);
@@ -287,6 +293,8 @@ void ob_verdict_apply(outbox_relay_t *r, ob_slot *s, outbox_verdict v)
         settled(r, s);
     else if (v == OUTBOX_REJECT && s->state == OB_SENT)
         rejected(r, s);
+    else if (v == OB_CONDEMNED && s->state == OB_SENT)
+        bury(r, s);                     /* nobody has answered */
     else if (s->state == OB_SENT)
         failed(r, s);
 }
@@ -335,6 +343,12 @@ void ob_verdict_make_room(outbox_relay_t *r)
     if (s != NULL && s->attempts >= r->opt.max_attempts)
         bury(r, s);
     else if (s != NULL)
+        park(r, s, 0);
+}
+
+void ob_verdict_set_aside(outbox_relay_t *r, ob_slot *s)
+{
+    if (s->suspect && r->breaker == OB_CLOSED)
         park(r, s, 0);
 }
 

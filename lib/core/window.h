@@ -48,6 +48,7 @@ typedef struct ob_slot {
     uint8_t       verdict;      /* outbox_verdict, not applied yet */
     uint8_t       queued;       /* is in the list of the ready */
     uint8_t       suspect;      /* failed, and nothing has passed since */
+    uint8_t       precounted;   /* its row says one attempt more than it has */
     uint8_t       forgiven;     /* a failure, for the sake of an outage */
     uint8_t       fate;         /* DOOMED: an outbox_change_kind */
 } ob_slot;
