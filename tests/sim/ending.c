@@ -181,11 +181,9 @@ bool log_is_long(const sim *w, char *text, size_t size)
     bool served = false;
 
     for (int s = 0; s < w->plan.subs; s++) {
-        if (w->subs[s].gone)
-            continue;
+        if (w->subs[s].gone || w->subs[s].plan->opt.keep_ms > 0)
+            return false;       /* or made again, before all had noticed */
         served = true;
-        if (w->subs[s].plan->opt.keep_ms > 0)
-            return false;
     }
     snprintf(text, size, "%lld events are still in the log", (long long)left);
     return served && left > 1;

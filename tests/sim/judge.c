@@ -253,6 +253,8 @@ void judge_acquire(process *p, const outbox_lane *lanes, uint32_t n)
 {
     sim *w = p->w;
 
+    if (w->subs[p->sub].gone)
+        return;                 /* another one of that name */
     for (uint32_t i = 0; i < n; i++) {
         lane *l = &w->subs[p->sub].lanes[lanes[i].lane];
         if (!lanes[i].held)
@@ -482,6 +484,8 @@ void judge_save(process *p, const outbox_lane *lanes, uint32_t n,
 {
     sim *w = p->w;
 
+    if (w->subs[p->sub].gone)
+        return;
     tally(w, T_SAVES);
     record(w, M_SAVE, p->incarnation, n, (int64_t)n_changes, 0);
     p->activity++;

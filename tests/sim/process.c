@@ -254,7 +254,8 @@ static void process_main(void *arg)
     int rc = 0;
 
     start(p);
-    while (!p->leaving && !w->over && rc != OUTBOX_ENOENT) {
+    while (!p->leaving && !w->over && !w->subs[p->sub].gone &&
+           rc != OUTBOX_ENOENT) {
         rc = step(p);
         if (w->plan.sleeps)
             process_count_spins(p);
