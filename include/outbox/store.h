@@ -201,10 +201,10 @@ struct outbox_store_ops {
      * looking at limit rows at most; move the cursors past what was looked
      * at and taken.  The sink takes and ignores rows of other lanes, and rows
      * that do not follow their lane's cursor, so these may be given too.
-     * chain and lane need not be set, seq and attempts are 0.  Returns the number of rows given; less
-     * than limit: the end was reached, unless the sink stopped it.  When it
-     * returns, what it gave is durable, and no transaction is open.  ESTALE:
-     * an anchor is not where it was. */
+     * chain and lane need not be set, seq and attempts are 0.  Returns the
+     * number of rows given; less than limit: the end was reached, unless the
+     * sink stopped it.  When it returns, what it gave is durable, and no
+     * transaction is open.  ESTALE: an anchor is not where it was. */
     int (*read)(outbox_store *st, int64_t sub, outbox_lane *lanes,
                 uint32_t n, int limit, outbox_sink *sink, void *arg,
                 outbox_error *err);

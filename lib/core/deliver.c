@@ -482,12 +482,12 @@ static void batch_done(outbox_relay_t *r, ob_slot **batch,
 {
     pthread_mutex_lock(&r->lock);
     r->stats.sent += done;
-    for (uint32_t i = 0; i < done; i++)
-        sent(r, batch[i], verdicts[i]);
-    for (uint32_t i = n; i-- > done;) {
+    for (uint32_t i = n; i-- > done;) {     /* first: a failure halts them */
         batch[i]->tries--;
         ob_window_unsend(&r->win, batch[i]);
     }
+    for (uint32_t i = 0; i < done; i++)
+        sent(r, batch[i], verdicts[i]);
     ob_progress_retire(r);
     pthread_mutex_unlock(&r->lock);
 }

@@ -172,7 +172,9 @@ static int lane_taken(outbox_relay_t *r, const outbox_lane *got,
                      "sending one event at a time", (unsigned)got->lane,
                      (int)got->crashes);
     r->at_end = false;
-    return ob_blocked_load(r, got->lane, err);
+    int rc = ob_blocked_load(r, got->lane, err);
+    l->mine = rc == OUTBOX_OK;          /* else events would overtake */
+    return rc;
 }
 
 /* Ours in the table, and forgotten here: nobody else may take it, so we do,
@@ -342,9 +344,11 @@ static int dead_changed(outbox_relay_t *r, outbox_error *err)
 {
     if (r->generation == r->sub.generation)
         return OUTBOX_OK;
-    r->generation = r->sub.generation;
     r->at_end = false;
-    return ob_blocked_reload(r, err);
+    int rc = ob_blocked_reload(r, err);
+    if (rc == OUTBOX_OK)
+        r->generation = r->sub.generation;
+    return rc;
 }
 
 int ob_lease_turn(outbox_relay_t *r, outbox_error *err)

@@ -132,8 +132,7 @@ int ob_relay_options(outbox_relay_t *r, const outbox_transport *tp,
         return outbox_error_set(err, OUTBOX_EINVAL,
                                 "outbox_transport.flags has bits that this "
                                 "library does not know: 0x%x",
-                                (unsigned)r->tp.flags &
-                                    ~(unsigned)OUTBOX_ORDERED);
+                                (unsigned)r->tp.flags);
     if (r->tp.name == NULL)
         r->tp.name = "unnamed";
     options_defaults(&r->opt);

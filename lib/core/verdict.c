@@ -250,7 +250,8 @@ static void rejected(outbox_relay_t *r, ob_slot *s)
 /* An ordered transport failed it because it failed one before it. */
 static bool fails_behind(outbox_relay_t *r, ob_slot *s)
 {
-    return s->seq == 0 && ob_blocked_find(r, s->chain) != NULL;
+    return s->seq == 0 && s->prev == OB_NONE &&
+           ob_blocked_find(r, s->chain) != NULL;
 }
 
 static void failed(outbox_relay_t *r, ob_slot *s)

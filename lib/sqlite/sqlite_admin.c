@@ -129,6 +129,7 @@ int ob_sqlite_admin(outbox_store *s, int64_t sub, enum outbox_admin what,
 {
     ob_sqlite *st = (ob_sqlite *)s;
     const sql_list *list = &admin_sql[what];
+    st->busy_ms = OB_SQLITE_PATIENT_MS;
     int rc = ob_sqlite_begin(st, SQ_BEGIN, err);
 
     if (rc != OUTBOX_OK)

@@ -213,7 +213,7 @@ static int settings(ob_sqlite *st, outbox_error *err)
     /* First of all: it may have a key to set. */
     if (st->on_connect != NULL && st->on_connect(st->on_connect_arg, db) != 0)
         return outbox_error_set(err, OUTBOX_EDB, "on_connect refused");
-    st->busy_ms = OB_SQLITE_BUSY_MS;
+    st->busy_ms = OB_SQLITE_PATIENT_MS; /* another may be recovering it */
     sqlite3_busy_handler(db, busy_handler, st);
     sqlite3_extended_result_codes(db, 1);
     sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
@@ -222,6 +222,7 @@ static int settings(ob_sqlite *st, outbox_error *err)
                      "SELECT count(*) FROM sqlite_master", NULL, NULL, NULL)
         != SQLITE_OK)
         return ob_sqlite_error(st, "open", err);
+    st->busy_ms = OB_SQLITE_BUSY_MS;
     return OUTBOX_OK;
 }
 
