@@ -10,7 +10,9 @@
 #                        then
 #   make failover        take relays from one another, lie about the time,
 #                        poison them; ROUNDS=500, PART=one of its parts
-#   make mutants         break the library on purpose; torture must see it
+#   make sim             relays, faults and time simulated from SEEDS=1000000
+#                        seeds; torture does that, too
+#   make mutants         break the library on purpose; the tests must see it
 #   make bench           measure against SQLite used by hand; BENCH=arguments
 #   make deps            install what all of these and the checks need
 #   make install         to DESTDIR and prefix; make uninstall takes it away
@@ -86,6 +88,7 @@ DEVELOPER  ?=
 SANITIZE   ?=
 COVERAGE   ?=
 KILLS      ?= 2000
+SEEDS      ?= 1000000
 ROUNDS     ?=
 PART       ?=
 BENCH      ?=
@@ -278,7 +281,7 @@ NEEDS_headers = $(NEEDS) c++
 NEEDS_style   = clang-format
 NEEDS_analyze = $(NEEDS) jansson clang-tidy cppcheck
 NEEDS_man     = mandoc
-FRONT = demo check torture failover mutants bench coverage headers style \
+FRONT = demo check torture failover sim mutants bench coverage headers style \
 	analyze man
 
 DEPS  = CC='$(CC)' CXX='$(CXX)' PKG_CONFIG='$(PKG_CONFIG)' \
@@ -310,6 +313,7 @@ DEMO     := $(if $(call srcs,examples/demo/*.c),$(B)/examples/demo/demo)
 BENCHER  := $(B)/tests/bench/bench
 TORTURE  := $(B)/fail/torture
 FAILOVER := $(B)/tests/failover/failover
+SIM      := $(B)/tests/sim/sim
 TESTS    := $(UNIT) $(CONTRACT) $(EXAMPLES) \
 	$(if $(SANITIZE)$(COVERAGE),$(filter %/demo.sh,$(META)),$(META))
 
@@ -322,6 +326,10 @@ $(CONTRACT): $(call objs,tests/contract/*.c)
 $(UNIT) $(CONTRACT): $(call objs,tests/common/*.c) \
 		$(call objs,tests/memory/*.c) $(ARCHIVES) $(B)/stamp.link
 	$(call say,LD)$(program) $(call pkg,libs,check)
+
+$(SIM): $(call objs,tests/sim/*.c) $(call objs,tests/memory/*.c) \
+		$(ARCHIVES) $(B)/stamp.link
+	$(call say,LD)$(program)
 
 $(EXAMPLES): %: %.o $(ARCHIVES) $(B)/stamp.link
 	$(call say,LD)$(program)
@@ -351,21 +359,25 @@ ENVIRONMENT = unset MAKEFLAGS MFLAGS MAKELEVEL; \
 	KILLS='$(KILLS)' ROUNDS='$(ROUNDS)' $(if $(SANITIZE),CK_TIMEOUT_MULTIPLIER=10 \
 	FIXED_MAPS=$(findstring thread,$(SANITIZE)));
 
-run-check: all $(UNIT) $(CONTRACT) $(EXAMPLES) $(DEMO)
+run-check: all $(UNIT) $(CONTRACT) $(SIM) $(EXAMPLES) $(DEMO)
 	@$(ENVIRONMENT) sh $(TOP)/tests/run $(TESTS)
 
 run-demo: $(DEMO)
 	@$(DEMO) $(S)examples/orders.jsonl
 
-run-torture: $(TORTURE) $(FAILOVER)
+run-torture: $(TORTURE) $(FAILOVER) run-sim
 	@$(ENVIRONMENT) sh $(TOP)/tests/torture/run.sh
 	@$(ENVIRONMENT) sh $(TOP)/tests/failover/run.sh
+
+run-sim: $(SIM)
+	@$(SIM) --seeds 1 $(SEEDS) --jobs $(shell nproc)
 
 run-failover: $(FAILOVER)
 	@$(ENVIRONMENT) sh $(TOP)/tests/failover/run.sh $(PART)
 
 run-mutants:
 	@$(ENVIRONMENT) sh $(TOP)/tests/torture/mutants.sh
+	@$(ENVIRONMENT) sh $(TOP)/tests/sim/mutants.sh
 
 run-bench: $(BENCHER)
 	@$(BENCHER) $(BENCH)

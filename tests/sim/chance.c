@@ -31,7 +31,7 @@ bool rng_chance(rng *g, uint32_t permille)
     return rng_below(g, 1000) < permille;
 }
 
-/* ---- instead of the C library's ------------------------------------------ */
+/* ---- instead of the C library's -------------------------------------- */
 
 int pipe2(int fd[2], int flags);
 

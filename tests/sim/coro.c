@@ -131,6 +131,11 @@ bool coro_ended(const coro *c)
 
 #if defined(SIM_ASAN) || defined(SIM_TSAN)
 
+bool coro_slow(void)
+{
+    return true;
+}
+
 void coro_resume(coro *c)
 {
     running = c;
@@ -162,6 +167,11 @@ void coro_yield(void)
 }
 
 #else
+
+bool coro_slow(void)
+{
+    return false;
+}
 
 void coro_resume(coro *c)
 {

@@ -30,7 +30,7 @@ static bool is_down(const process *p)
     return p->w->chaos && p->w->now >= s->down_ms && p->w->now < s->up_ms;
 }
 
-/* ---- what becomes of a send --------------------------------------------- */
+/* ---- what becomes of a send ------------------------------------------ */
 
 /* An earlier one of its key was lost by this connection, and has not been
  * sent again. */
@@ -129,7 +129,7 @@ static void reported(process *p, int e, outbox_verdict v)
         p->failing[key]--;
 }
 
-/* ---- the network --------------------------------------------------------- */
+/* ---- the network ----------------------------------------------------- */
 
 static void network_note(sim *w, int64_t ms)
 {
@@ -273,7 +273,7 @@ void network_gone(process *p)
     sweep(w);
 }
 
-/* ---- the transport ---------------------------------------------------------- */
+/* ---- the transport --------------------------------------------------- */
 
 static int event_of(const sim *w, const outbox_event *ev)
 {

@@ -16,7 +16,7 @@
 
 #include <stdio.h>
 
-/* ---- patience ------------------------------------------------------------- */
+/* ---- patience -------------------------------------------------------- */
 
 static int64_t bad_events(const sim *w, int s)
 {
@@ -52,7 +52,7 @@ int64_t patience_ms(const sim *w)
     return 2 * most;
 }
 
-/* ---- what is left ------------------------------------------------------------ */
+/* ---- what is left ---------------------------------------------------- */
 
 static bool is_settled(const sim *w, int s, int e)
 {
@@ -172,7 +172,7 @@ bool unresolved(const sim *w, char *text, size_t size)
     return served && w->n_scheduled > 0;
 }
 
-/* ---- when all is done ----------------------------------------------------------- */
+/* ---- when all is done ------------------------------------------------ */
 
 /* History that is not kept goes. */
 bool log_is_long(const sim *w, char *text, size_t size)

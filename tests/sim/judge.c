@@ -37,7 +37,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* ---- what is asked often ------------------------------------------------- */
+/* ---- what is asked often --------------------------------------------- */
 
 static lane *lane_of(sim *w, int s, int e)
 {
@@ -100,7 +100,7 @@ void unsettled_remove(process *p, int e)
     }
 }
 
-/* ---- the log --------------------------------------------------------------- */
+/* ---- the log --------------------------------------------------------- */
 
 static void log_add(sim *w, int e)
 {
@@ -187,7 +187,7 @@ void judge_trim(sim *w, int n)
     }
 }
 
-/* ---- leases ------------------------------------------------------------------ */
+/* ---- leases ---------------------------------------------------------- */
 
 void judge_attach(process *p)
 {
@@ -322,7 +322,7 @@ void judge_kill(process *p, int e)
                   (unsigned)v->kills);
 }
 
-/* ---- saves -------------------------------------------------------------------- */
+/* ---- saves ----------------------------------------------------------- */
 
 static void passed_by(sim *w, int s, int e)
 {
@@ -356,10 +356,11 @@ static void cursor_moves(process *p, const outbox_lane *to)
     if (to->cursor.position != l->position || to->release)
         l->moves++;
     l->position = to->cursor.position;
-    for (; l->at < w->n_log &&
-           w->events[w->log[l->at]].position <= l->position; l->at++) {
-        if (w->events[w->log[l->at]].lane == to->lane)
-            passed_by(w, p->sub, w->log[l->at]);
+    while (l->at < w->n_log &&
+           w->events[w->log[l->at]].position <= l->position) {
+        int e = w->log[l->at++];
+        if (w->events[e].lane == to->lane)
+            passed_by(w, p->sub, e);
     }
     if (!to->release)
         return;
@@ -495,7 +496,7 @@ void judge_save(process *p, const outbox_lane *lanes, uint32_t n,
         cursor_moves(p, &lanes[i]);
 }
 
-/* ---- what people do -------------------------------------------------------------- */
+/* ---- what people do -------------------------------------------------- */
 
 static bool meant(const sim *w, int s, int i, int e)
 {

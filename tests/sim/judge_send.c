@@ -192,7 +192,7 @@ void judge_send(process *p, int e, const outbox_event *ev, outbox_token token)
     sent(p, e);
 }
 
-/* ---- deliveries ----------------------------------------------------------- */
+/* ---- deliveries ------------------------------------------------------ */
 
 /* Earlier events of the key have been delivered, or need not be. */
 static void check_order(sim *w, int s, int e)
@@ -223,7 +223,7 @@ void judge_arrival(sim *w, int s, int e)
     record(w, M_ARRIVE, s, e, v->arrivals, 0);
 }
 
-/* ---- verdicts --------------------------------------------------------------- */
+/* ---- verdicts -------------------------------------------------------- */
 
 /* Another event has passed: what had failed before, had failed by itself,
  * unless it was an outage, and the first that the event has met. */
@@ -308,7 +308,7 @@ void judge_answer(process *p, const copy *c, int rc)
         judge_verdict(p, c->event, (outbox_verdict)c->verdict);
 }
 
-/* ---- steps ---------------------------------------------------------------------- */
+/* ---- steps ----------------------------------------------------------- */
 
 /* Everything that it knows to be delivered, up to the first event that is
  * not. */

@@ -2,7 +2,9 @@
  *
  * main.c - which seeds are run, and what is printed.
  *
- *   sim                             what make check runs
+ *   sim                             what make check runs: 2,000 seeds, and
+ *                                   10,000 if CI is true; fewer with
+ *                                   sanitizers
  *   sim --seeds FROM COUNT [--jobs N]
  *   sim --seed N [--verbose]        one seed; with its whole history
  *   sim --twice FROM COUNT          each seed twice: the histories are equal
@@ -27,7 +29,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MAX_JOBS = 64, MAX_PARTS = 16, HANG_S = 60, CHECK_SEEDS = 2000, CHECK_TWICE = 50 };
+enum { MAX_JOBS = 64, MAX_PARTS = 16, HANG_S = 60, CHECK_TWICE = 50 };
 
 typedef struct options {
     uint64_t from, count;
@@ -45,7 +47,7 @@ typedef struct board {
 
 static volatile uint64_t current_seed;
 
-/* ---- when the library itself breaks down ---------------------------------- */
+/* ---- when the library itself breaks down ----------------------------- */
 
 static void print_seed(int sig)
 {
@@ -74,7 +76,7 @@ static void watch_signals(void)
         sigaction(signals[i], &sa, NULL);
 }
 
-/* ---- seeds ------------------------------------------------------------------ */
+/* ---- seeds ----------------------------------------------------------- */
 
 static bool run_seed(sim *w, uint64_t seed, const options *o)
 {
@@ -147,7 +149,7 @@ static int run_jobs(const options *o, board *b)
     return worst;
 }
 
-/* ---- what is printed -------------------------------------------------------- */
+/* ---- what is printed ------------------------------------------------- */
 
 static double seconds(void)
 {
@@ -189,7 +191,7 @@ static int run(const options *o)
     return status;
 }
 
-/* ---- arguments ----------------------------------------------------------------- */
+/* ---- arguments ------------------------------------------------------- */
 
 static bool number(const char *text, uint64_t *out)
 {
@@ -232,9 +234,17 @@ static bool parse(char **arg, options *o)
     return true;
 }
 
+static uint64_t check_seeds(void)
+{
+    const char *ci = getenv("CI");
+    uint64_t seeds = ci != NULL && strcmp(ci, "true") == 0 ? 10000 : 2000;
+
+    return coro_slow() ? seeds / 10 : seeds;
+}
+
 int main(int argc, char **argv)
 {
-    options o = { .from = 1, .count = CHECK_SEEDS, .jobs = 1 };
+    options o = { .from = 1, .count = check_seeds(), .jobs = 1 };
     options twice = { .from = 1, .count = CHECK_TWICE, .jobs = 1,
                       .twice = true };
 

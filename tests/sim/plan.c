@@ -55,7 +55,7 @@ static uint32_t some_of(rng *g, uint32_t set, uint32_t permille)
     return out;
 }
 
-/* ---- a subscription ----------------------------------------------------- */
+/* ---- a subscription -------------------------------------------------- */
 
 static void plan_window(outbox_relay_options *o, rng *g)
 {
@@ -120,7 +120,7 @@ static void plan_sub(sub_plan *s, const plan *p, rng *g)
         s->lanes[i] = i > 0 ? sometimes(g, 200, (uint32_t)p->lanes) : 0;
 }
 
-/* ---- the whole ------------------------------------------------------------ */
+/* ---- the whole ------------------------------------------------------- */
 
 static void plan_outages(plan *p, rng *g)
 {
@@ -225,7 +225,7 @@ void plan_make(plan *p, rng *g)
     plan_limit_relays(p);
 }
 
-/* ---- leaving things out, to find out which one it takes ------------------- */
+/* ---- leaving things out, to find out which one it takes -------------- */
 
 typedef struct part {
     const char *name;
@@ -307,7 +307,7 @@ void plan_without(plan *p, const char *name)
         sub_without(&p->sub[i], name);
 }
 
-/* ---- for people ------------------------------------------------------------ */
+/* ---- for people ------------------------------------------------------ */
 
 static void print_sub(const sub_plan *s, int nth)
 {

@@ -14,7 +14,7 @@
 
 enum { SPIN_STEPS = 100, SPIN_MS = 50, FOREVER_MS = 1000000000 };
 
-/* ---- memory ------------------------------------------------------------- */
+/* ---- memory ---------------------------------------------------------- */
 
 typedef struct block {
     struct block *next, *prev;
@@ -75,7 +75,7 @@ static void memory_free(process *p)
         own_free(p, (block *)p->blocks + 1);
 }
 
-/* ---- suspended, hung, dead ---------------------------------------------- */
+/* ---- suspended, hung, dead ------------------------------------------- */
 
 void process_suspend(process *p, int64_t ms)
 {
@@ -124,7 +124,7 @@ void process_point(process *p)
     }
 }
 
-/* ---- what it gives to its relay ----------------------------------------- */
+/* ---- what it gives to its relay -------------------------------------- */
 
 static int64_t own_clock(void *arg)
 {
@@ -179,7 +179,7 @@ static void start(process *p)
         violation(w, "setup", "no relay: %s", err.text);
 }
 
-/* ---- its life ------------------------------------------------------------ */
+/* ---- its life -------------------------------------------------------- */
 
 static int step(process *p)
 {

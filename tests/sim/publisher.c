@@ -16,7 +16,7 @@ static bool publishes(const sim *w, uint32_t what)
     return (w->plan.publish & what) != 0;
 }
 
-/* ---- events --------------------------------------------------------------- */
+/* ---- events ---------------------------------------------------------- */
 
 static void choose_fate(sim *w, view *v, const sub_plan *s)
 {
@@ -96,7 +96,7 @@ static int event_new(sim *w, bool canary)
     return e;
 }
 
-/* ---- what publish() is given ------------------------------------------------ */
+/* ---- what publish() is given ----------------------------------------- */
 
 typedef struct parcel {
     outbox_event  event;
@@ -171,7 +171,7 @@ static int accepted(publisher *b, const int *events, int n)
     return duplicates;
 }
 
-/* ---- a transaction ------------------------------------------------------------- */
+/* ---- a transaction --------------------------------------------------- */
 
 static void pause_for(publisher *b, int64_t ms)
 {
@@ -346,7 +346,7 @@ static void publisher_main(void *arg)
     b->wake_ms = INT64_MAX;
 }
 
-/* ---- from outside -------------------------------------------------------------- */
+/* ---- from outside ---------------------------------------------------- */
 
 void publisher_run(publisher *b)
 {

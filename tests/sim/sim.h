@@ -38,7 +38,7 @@ enum {
 typedef struct sim sim;
 typedef struct process process;
 
-/* ---- chance ----------------------------------------------------------- */
+/* ---- chance ---------------------------------------------------------- */
 
 typedef struct rng { uint64_t state; } rng;
 
@@ -47,7 +47,7 @@ uint32_t rng_below(rng *g, uint32_t n);             /* 0 when n is 0 */
 int64_t  rng_between(rng *g, int64_t least, int64_t most);
 bool     rng_chance(rng *g, uint32_t permille);
 
-/* ---- coroutines --------------------------------------------------------- */
+/* ---- coroutines ------------------------------------------------------ */
 
 typedef struct coro coro;
 
@@ -59,8 +59,9 @@ void  coro_begin(coro *c, void (*fn)(void *arg), void *arg);
 void  coro_resume(coro *c);
 void  coro_yield(void);
 bool  coro_ended(const coro *c);
+bool  coro_slow(void);          /* a sanitizer watches */
 
-/* ---- the plan of a run ---------------------------------------------------- */
+/* ---- the plan of a run ----------------------------------------------- */
 
 enum {                          /* what may go wrong */
     FAULT_CRASH = 1,            /* a process dies between two steps, or... */
@@ -127,7 +128,7 @@ bool plan_part(const char *name);       /* is there one of that name? */
 void plan_print(const plan *p);
 extern const char *const sim_topics[3];
 
-/* ---- what there is ---------------------------------------------------------- */
+/* ---- what there is --------------------------------------------------- */
 
 /* What one subscription has made of one event. */
 typedef struct view {
@@ -290,7 +291,7 @@ struct sim {
     uint64_t *tallies;
 };
 
-/* ---- history.c ---------------------------------------------------------------- */
+/* ---- history.c ------------------------------------------------------- */
 
 enum mark {
     M_BEGIN, M_COMMIT, M_ROLLBACK, M_SEND, M_ARRIVE, M_SETTLE, M_SETTLED,
@@ -307,7 +308,7 @@ void tally(sim *w, enum tally t);
 void violation(sim *w, const char *rule, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* ---- world.c --------------------------------------------------------------------- */
+/* ---- world.c --------------------------------------------------------- */
 
 sim *sim_new(void);
 void sim_free(sim *w);
@@ -316,7 +317,7 @@ bool sim_run(sim *w, uint64_t seed);
 int64_t wall_ms(const sim *w);
 process *process_of(sim *w, uint32_t incarnation);
 
-/* ---- process.c ----------------------------------------------------------------------- */
+/* ---- process.c ------------------------------------------------------- */
 
 void process_init(sim *w, int sub, int nth);
 void process_run(process *p);           /* its time has come */
@@ -331,32 +332,32 @@ void process_die(process *p);
 /* A step, or a sleep of no time: too many at one moment are a busy loop. */
 void process_count_spins(process *p);
 
-/* ---- store.c ------------------------------------------------------------------------------ */
+/* ---- store.c --------------------------------------------------------- */
 
 int  store_connect(process *p, outbox_t **ob, const outbox_options *opt,
                    outbox_error *err);
 
-/* ---- destination.c --------------------------------------------------------------------- */
+/* ---- destination.c --------------------------------------------------- */
 
 outbox_transport destination_transport(process *p);
 void network_run(sim *w);
 void network_gone(process *p);          /* its process has ended */
 
-/* ---- publisher.c --------------------------------------------------------------------------- */
+/* ---- publisher.c ----------------------------------------------------- */
 
 void publisher_init(sim *w, int nth);
 void publisher_run(publisher *b);
 void publisher_free(publisher *b);
 void publish_canary(sim *w);
 
-/* ---- people.c -------------------------------------------------------------------------------- */
+/* ---- people.c -------------------------------------------------------- */
 
 void person_run(sim *w);
 /* Everything that is dead is revived, or discarded; true: some was. */
 bool people_end(sim *w);
 void people_unpause(sim *w);
 
-/* ---- judge.c: what happened ---------------------------------------------------------------- */
+/* ---- judge.c: what happened ------------------------------------------ */
 
 void judge_commit(sim *w, const int *events, int n);
 void judge_promote(sim *w, int n);
@@ -383,7 +384,7 @@ void judge_revived(sim *w, int s, int e, int rc);
 void judge_discarded(sim *w, int s, int e, int rc);
 void judge_replayed(sim *w, int s, int64_t since_ms);
 
-/* ---- ending.c: what must have happened in the end ----------------------------------------------- */
+/* ---- ending.c: what must have happened in the end -------------------- */
 
 enum phase { PHASE_CHAOS, PHASE_CALM, PHASE_CANARIES, PHASE_HEALED };
 

@@ -19,7 +19,7 @@ static outbox_store *inner_of(outbox_store *st)
 
 #define INNER(st) inner_of(st)->ops
 
-/* ---- before and after --------------------------------------------------- */
+/* ---- before and after ------------------------------------------------ */
 
 static bool strikes(const sim *w, uint32_t fault)
 {
@@ -75,7 +75,7 @@ static int leave(outbox_store *st, enum mem_op op, int rc, outbox_error *err)
     return rc;
 }
 
-/* ---- leases ------------------------------------------------------------- */
+/* ---- leases ---------------------------------------------------------- */
 
 static int sim_attach(outbox_store *st, outbox_subscription *sub,
                       outbox_error *err)
@@ -130,7 +130,7 @@ static int sim_leave(outbox_store *st, int64_t sub, const uint8_t me[16],
     return leave(st, MEM_LEAVE, rc, err);
 }
 
-/* ---- the log ------------------------------------------------------------ */
+/* ---- the log --------------------------------------------------------- */
 
 static const outbox_cursor *lowest(const outbox_lane *lanes, uint32_t n)
 {
@@ -264,7 +264,7 @@ static int sim_count(outbox_store *st, int64_t sub, outbox_counts *out,
     return leave(st, MEM_COUNT, rc, err);
 }
 
-/* ---- without a transaction ------------------------------------------------ */
+/* ---- without a transaction ------------------------------------------- */
 
 /* Sleeps until its time is over or somebody wakes it; a store that notices
  * commits says so. */
@@ -314,7 +314,7 @@ static void sim_close(outbox_store *st)
     INNER(st)->close(inner_of(st));
 }
 
-/* ---- connecting ------------------------------------------------------------ */
+/* ---- connecting ------------------------------------------------------ */
 
 static const outbox_store_ops sim_ops = {
     .size = sizeof sim_ops,

@@ -27,7 +27,7 @@ process *process_of(sim *w, uint32_t incarnation)
     return NULL;
 }
 
-/* ---- faults from outside ---------------------------------------------------- */
+/* ---- faults from outside --------------------------------------------- */
 
 static void skew(sim *w)
 {
@@ -63,7 +63,7 @@ static void chaos_run(sim *w)
     }
 }
 
-/* ---- phases ------------------------------------------------------------------- */
+/* ---- phases ---------------------------------------------------------- */
 
 static void phase_begin(sim *w, int phase)
 {
@@ -159,7 +159,7 @@ static void director_run(sim *w)
         w->director_ms = w->canary_ms;
 }
 
-/* ---- who is next ----------------------------------------------------------------- */
+/* ---- who is next ----------------------------------------------------- */
 
 /* Sleepers are woken by their relay's bell, and by commits. */
 static void wake_sleepers(sim *w)
@@ -183,10 +183,9 @@ static void offer(sim *w, turn *best, int64_t ms, int who, int *ties)
 {
     if (ms > best->ms)
         return;
-    if (ms == best->ms && rng_below(&w->chance, (uint32_t)++*ties) != 0)
+    *ties = ms == best->ms ? *ties + 1 : 1;
+    if (rng_below(&w->chance, (uint32_t)*ties) != 0)
         return;
-    if (ms < best->ms)
-        *ties = 1;
     *best = (turn){ ms, who };
 }
 
@@ -239,7 +238,7 @@ static void loop(sim *w)
     }
 }
 
-/* ---- a run -------------------------------------------------------------------------- */
+/* ---- a run ----------------------------------------------------------- */
 
 static void open_database(sim *w)
 {
