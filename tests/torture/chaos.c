@@ -142,8 +142,7 @@ static bool slot_look(round_state *r, slot *s)
     if (f == RUNNING || f == STOPPED)
         return true;
     if (f != KILLED) {
-        fprintf(stderr, "violation: %s (run %d) ended by itself\n",
-                s->role->name, s->c.run);
+        child_accuse(&s->c, s->role->name, f);
         return false;
     }
     score.kills++;
@@ -219,10 +218,13 @@ static int64_t one_round(uint64_t seed, int kills)
 {
     round_state r = { .rnd = { seed }, .job = { .seed = seed } };
     char dir[PATH_BYTES], text[PLAN_BYTES];
+    const char *wish = getenv("PLAN");
     int64_t violations;
     int migrated;
 
     plan_random(&r.job.plan, &r.rnd);
+    if (wish != NULL && !plan_parse(&r.job.plan, wish))
+        die("PLAN", wish);
     add_slots(&r, r.job.plan.embed, BOTH);
     add_slots(&r, r.job.plan.pubs - r.job.plan.embed, PUBLISHER);
     add_slots(&r, r.job.plan.relays, RELAY);

@@ -130,6 +130,7 @@ int main(int argc, char **argv)
 
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         listen_to_term();
+        plan_default(&job.plan);
         if (plan_parse(&job.plan, argv[5]))
             return play_role(argv[1], &job);
     }

@@ -127,7 +127,6 @@ bool plan_parse(plan *p, const char *text)
 {
     char copy[PLAN_BYTES], *rest = NULL;
 
-    plan_default(p);
     snprintf(copy, sizeof copy, "%s", text);
     for (char *word = strtok_r(copy, " ", &rest); word != NULL;
          word = strtok_r(NULL, " ", &rest)) {

@@ -84,6 +84,7 @@ fate child_wait(child *c, int timeout_ms)
     if (WIFSTOPPED(status))
         return STOPPED;
     c->pid = 0;
+    c->status = status;
     if (WIFSIGNALED(status))
         return WTERMSIG(status) == SIGKILL ? KILLED : CRASHED;
     return WEXITSTATUS(status) == 0 ? ENDED : CRASHED;
@@ -98,14 +99,24 @@ void child_kill(child *c)
         child_wait(c, 1000);
 }
 
+void child_accuse(const child *c, const char *role, fate f)
+{
+    fprintf(stderr, "violation: %s (run %d) ", role, c->run);
+    if (f == RUNNING)
+        fprintf(stderr, "does not end\n");
+    else if (WIFSIGNALED(c->status))
+        fprintf(stderr, "ended by signal %d\n", WTERMSIG(c->status));
+    else
+        fprintf(stderr, "ended with status %d\n", WEXITSTATUS(c->status));
+}
+
 static bool child_ends(child *c, const char *role, int timeout_ms)
 {
     fate f = child_wait(c, timeout_ms);
 
     if (f == ENDED || (f == KILLED && c->doomed))
         return true;
-    fprintf(stderr, "violation: %s (run %d) %s\n", role, c->run,
-            f == RUNNING ? "does not end" : "ended badly");
+    child_accuse(c, role, f);
     child_kill(c);
     return false;
 }

@@ -70,9 +70,14 @@ static void relay_open(engine *e, bool consumer)
     char path[PATH_BYTES];
     outbox_error err;
     outbox_t *ob;
+    int rc;
 
+    /* Busy: somebody recovers the WAL of one who was killed. */
     path_join(path, e->job->dir, "app.db");
-    if (outbox_sqlite_connect(&ob, path, NULL, &err) < 0)
+    while ((rc = outbox_sqlite_connect(&ob, path, NULL, &err)) ==
+           OUTBOX_EBUSY)
+        pause_us(1000);
+    if (rc < 0)
         die("outbox_sqlite_connect", err.text);
     sink_transport(e->sink, &transport);
     if (outbox_relay_new(&e->relay, ob, &transport, &opt, &err) < 0)

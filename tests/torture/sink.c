@@ -7,7 +7,6 @@
  * send itself, or later, out of order, from a thread.
  */
 #include <inttypes.h>
-#include <limits.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -32,6 +31,7 @@ typedef struct item {           /* sent, not settled */
 typedef struct debt {
     int64_t version;
     int batch;                  /* the last of those */
+    bool unknown;               /* no verdict was given yet */
 } debt;
 
 struct sink {
@@ -122,12 +122,17 @@ static debt *debt_of(sink *s, const record *rec)
     return &s->debts[atoi(rec->key + 1) % MAX_KEYS];
 }
 
-static bool owed(sink *s, const item *it)
+static bool owed(const debt *d, const item *it)
 {
-    const debt *d = debt_of(s, &it->rec);
+    return it->rec.version > d->version &&
+           (d->unknown || it->batch <= d->batch);
+}
 
-    return d != NULL && d->version > 0 && it->rec.version > d->version &&
-           it->batch <= d->batch;
+static void incur(debt *d, const item *it)
+{
+    if (!owed(d, it))
+        d->version = it->rec.version;
+    d->unknown = true;
 }
 
 static outbox_verdict hand_over(sink *s, record *rec)
@@ -155,14 +160,10 @@ static outbox_verdict deliver(sink *s, item *it)
 
     pthread_mutex_lock(&s->working);
     d = debt_of(s, &it->rec);
-    if (!owed(s, it)) {
-        if (!not_now(s, &it->rec))
-            verdict = hand_over(s, &it->rec);
-        if (d != NULL && verdict == OUTBOX_RETRY)
-            *d = (debt){ it->rec.version, INT_MAX };
-        else if (d != NULL && it->rec.version >= d->version)
-            d->version = 0;
-    }
+    if ((d == NULL || !owed(d, it)) && !not_now(s, &it->rec))
+        verdict = hand_over(s, &it->rec);
+    if (d != NULL && verdict == OUTBOX_RETRY)
+        incur(d, it);
     pthread_mutex_unlock(&s->working);
     return verdict;
 }
@@ -174,8 +175,10 @@ static void relay_knows(sink *s, const item *it)
 
     pthread_mutex_lock(&s->working);
     d = debt_of(s, &it->rec);
-    if (d != NULL && d->version == it->rec.version && d->batch == INT_MAX)
+    if (d != NULL && d->unknown) {
+        d->unknown = false;
         d->batch = s->batch;
+    }
     pthread_mutex_unlock(&s->working);
 }
 
@@ -323,6 +326,7 @@ sink *sink_new(const task *job, bool consumer)
     if (s == NULL)
         die("sink", "no memory");
     s->job = job;
+    s->batch = 1;               /* later than any debt */
     s->rnd.state = ~job->seed;
     s->dice.state = rng_next(&s->rnd);
     s->history = record_open(job->dir, consumer ? "history.relay"

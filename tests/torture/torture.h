@@ -58,6 +58,7 @@ typedef struct plan {
 void plan_default(plan *p);
 void plan_random(plan *p, rng *r);
 void plan_format(const plan *p, char out[PLAN_BYTES]);
+/* Changes what text names: "pubs=2 async=1". */
 bool plan_parse(plan *p, const char *text);
 
 /* What a role gets on its command line. */
@@ -167,6 +168,7 @@ typedef struct child {
     pid_t pid;          /* 0: none */
     int run;
     bool doomed;        /* may kill itself at any time */
+    int status;         /* of wait(2), when it is dead */
 } child;
 
 /* kill_at, stop_at: "name:nth" or NULL. */
@@ -182,6 +184,7 @@ int child_runs(void);           /* how many were started */
 /* False, with a message, when it does not end well in time. */
 bool child_complete(const char *role, const task *job, int timeout_ms);
 bool child_stop(child *c, const char *role);        /* by SIGTERM */
+void child_accuse(const child *c, const char *role, fate f);
 /* Relays run until they say that all is delivered; the mark holds them to
  * it: nothing from before it is sent again by a relay started after it. */
 bool drain(const task *job);
