@@ -5,6 +5,8 @@
  */
 #include "kit.h"
 
+#include "common/sut_sqlite.h"
+
 #include <string.h>
 
 static const int64_t day_ms = 86400000;
@@ -215,6 +217,37 @@ START_TEST(a_refused_publish_takes_no_key)
 }
 END_TEST
 
+/* The same when it is the database that refuses one of several. */
+START_TEST(a_failed_publish_takes_no_key)
+{
+    site t;
+    outbox_event ev[3] = { once("a", 100), once("b", 101), once("c", 102) };
+    const outbox_event *at[3] = { &ev[0], &ev[1], &ev[2] };
+    outbox_error err;
+
+    site_open(&t, 1);
+    ck_assert_int_eq(sqlite_exec(t.w.app,
+                                 "CREATE TRIGGER no BEFORE INSERT"
+                                 " ON outbox_log WHEN NEW.topic = 'bad'"
+                                 " BEGIN SELECT RAISE(ABORT, 'no'); END"),
+                     SQLITE_OK);
+    ev[1].due_ms = wall_ms() + 1000;
+    ev[2].topic = "bad";
+    ck_ok(t.w.sut->begin(t.w.app));
+    ck_assert_int_lt(outbox_publish_many(t.w.ob, at, 3, &err), 0);
+    ck_assert_int_lt(outbox_publish(t.w.ob, &ev[2], &err), 0);
+    ck_ok(put(&t, "a", 1));
+    ck_ok(put(&t, "b", 2));
+    ck_ok(put(&t, "c", 3));
+    ck_ok(t.w.sut->commit(t.w.app));
+    ck_assert_uint_eq(sqlite_number(t.w.app,
+                                    "SELECT count(*) FROM outbox_scheduled"),
+                      0);
+    delivered(&t, 3);
+    site_close(&t);
+}
+END_TEST
+
 START_TEST(one_that_is_due_later_counts_from_now)
 {
     site t;
@@ -295,6 +328,7 @@ void add_dedup_tests(Suite *s)
     tcase_add_loop_test(tc, many_with_duplicates, 0, n_suts);
     tcase_add_loop_test(tc, publish_commit_commits_with_duplicates, 0, n_suts);
     tcase_add_loop_test(tc, a_refused_publish_takes_no_key, 0, n_suts);
+    tcase_add_test(tc, a_failed_publish_takes_no_key);
     tcase_add_loop_test(tc, one_that_is_due_later_counts_from_now, 0, n_suts);
     tcase_add_loop_test(tc, keys_are_remembered_for_a_week, 0, n_suts);
     tcase_add_loop_test(tc, keys_that_are_refused, 0, n_suts);

@@ -233,6 +233,8 @@ START_TEST(dropping_is_no_success)
     for (long i = 10; i < 60; i++) {
         publish_until(&t, NULL, i, 1);
         wall_pass(&t.w, 1);
+        settle_down(t.r);               /* while 1 waits for its next try */
+        ck_assert_int_eq(site_parked(&t), 0);
         run_for(&t.w, t.r, 100, 100);
     }
     ck_assert_uint_eq(stats_of(t.r).expired, 50);

@@ -13,7 +13,7 @@ typedef struct chaos {                  /* verdicts by chance */
     site     t;
     unsigned seed;
     bool     acked[EVENTS];
-    size_t   settled;                   /* deliveries that were decided on */
+    long     published;
     /* A destination that keeps order: what it took since the last flush. */
     size_t   queue[ROUNDS];
     size_t   n_queue;
@@ -39,10 +39,16 @@ static void chaos_open(chaos *c, int which, unsigned seed)
     c->t.opt.retry_min_ms = 10;
     c->t.opt.retry_max_ms = 200;
     c->t.opt.settle_ms = 300;
-    for (long i = 0; i < EVENTS; i++)
-        publish_numbers(&c->t.w, key_of(i % KEYS), i, 1);
     for (int i = 0; i < KEYS; i++)
         c->last[i] = -1;
+}
+
+/* The rest is published while these are on their way. */
+static void publish_up_to(chaos *c, long n)
+{
+    for (; c->published < n && c->published < EVENTS; c->published++)
+        publish_numbers(&c->t.w, key_of(c->published % KEYS), c->published,
+                        1);
 }
 
 static bool all_acked(const chaos *c)
@@ -113,8 +119,10 @@ START_TEST(any_verdict_at_any_time)
     for (unsigned seed = 1; seed <= SEEDS; seed++) {
         chaos_open(&c, _i, seed);
         c.t.w.sink.rule = one_at_a_time;
+        publish_up_to(&c, EVENTS / 2);
         site_relay(&c.t);
         for (int i = 0; i < ROUNDS && !all_acked(&c); i++) {
+            publish_up_to(&c, EVENTS / 2 + i);
             settle_something(&c);
             vclock_advance(&c.t.w.clock, roll(&c, 20));
             steps(c.t.r, 1);
@@ -184,8 +192,10 @@ START_TEST(an_ordered_destination_is_never_overtaken)
         c.t.w.sink.transport.flags = OUTBOX_ORDERED;
         c.t.w.sink.transport.flush = flush_queue;
         c.t.opt.settle_ms = 100000;
+        publish_up_to(&c, EVENTS - 20);
         site_relay(&c.t);
         for (int i = 0; i < ROUNDS && !all_acked(&c); i++) {
+            publish_up_to(&c, EVENTS - 20 + i);
             vclock_advance(&c.t.w.clock, roll(&c, 20));
             steps(c.t.r, 1);
         }
@@ -272,6 +282,7 @@ START_TEST(those_behind_a_failure_are_not_blamed)
     site_open(&t, _i);
     t.w.sink.transport.flags = OUTBOX_ORDERED;
     t.opt.max_attempts = 2;
+    t.opt.breaker_failures = 3;
     put_pending(&t.p, 1, 10, true);
     publish_numbers(&t.w, "k", 1, 10);
     site_relay(&t);
@@ -280,6 +291,8 @@ START_TEST(those_behind_a_failure_are_not_blamed)
         ck_ok(sink_settle(&t.w.sink, i, OUTBOX_ACK));
     for (size_t i = 2; i < 10; i++)
         ck_ok(sink_settle(&t.w.sink, i, OUTBOX_RETRY));
+    settle_down(t.r);
+    ck_assert_int_eq(stats_of(t.r).breaker_open, 0);    /* one has failed */
     publish_numbers(&t.w, NULL, 0, 1);  /* the destination is alive */
     settle_down(t.r);
     ck_ok(outbox_relay_stop(t.r, 1000, &err));

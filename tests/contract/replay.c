@@ -168,6 +168,7 @@ START_TEST(one_subscription_only)
     opt.subscription = "other";
     outbox_relay_t *r = relay_open(&t.w, &s, &opt, NULL);
     settle_down(r);
+    run_for(&t.w, r, 500, 50);          /* saved, too */
     ck_assert(sink_exactly(&s, 1, 10));
     ck_ok(outbox_replay(t.w.ob, "default", 0, &err));
     time_pass(&t.w, t.r, 1000, 50);
