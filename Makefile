@@ -365,9 +365,8 @@ run-check: all $(UNIT) $(CONTRACT) $(SIM) $(EXAMPLES) $(DEMO)
 run-demo: $(DEMO)
 	@$(DEMO) $(S)examples/orders.jsonl
 
-run-torture: $(TORTURE) $(FAILOVER) run-sim
+run-torture: $(TORTURE)
 	@$(ENVIRONMENT) sh $(TOP)/tests/torture/run.sh
-	@$(ENVIRONMENT) sh $(TOP)/tests/failover/run.sh
 
 run-sim: $(SIM)
 	@$(SIM) --seeds 1 $(SEEDS) --jobs $(shell nproc)
