@@ -239,6 +239,28 @@ START_TEST(stats_of_a_subscription_that_nobody_serves)
 }
 END_TEST
 
+/* Nothing is behind in the log, but a key waits: that is lag, and it has an
+ * age.  What is dead is not. */
+START_TEST(what_is_parked_grows_old)
+{
+    site t;
+    outbox_error err;
+
+    site_with_a_dead_one(&t, _i);
+    time_pass(&t.w, t.r, 60000, 1000);
+    outbox_stats st = stats_of(t.r);
+    ck_assert_uint_eq(st.parked, 3);
+    ck_assert_uint_eq(st.lag, 3);
+    ck_assert_int_ge(st.lag_ms, 59000);         /* as of the last look */
+    ck_assert_int_eq(database_stats(&t.w, NULL).lag_ms, 60000);
+    ck_assert_int_eq(outbox_dead_discard(t.w.ob, "default", NULL, &err), 1);
+    time_pass(&t.w, t.r, 2000, 100);
+    ck_assert_uint_eq(stats_of(t.r).lag, 0);
+    ck_assert_int_eq(stats_of(t.r).lag_ms, 0);
+    site_close(&t);
+}
+END_TEST
+
 /* An older program knows a shorter struct: the rest is not written. */
 START_TEST(stats_for_an_older_program)
 {
@@ -271,5 +293,6 @@ void add_admin_tests(Suite *s)
     tcase_add_loop_test(tc, the_log_is_trimmed_afterwards, 0, n_suts);
     tcase_add_loop_test(tc, stats_of_a_subscription_that_nobody_serves, 0,
                         n_suts);
+    tcase_add_loop_test(tc, what_is_parked_grows_old, 0, n_suts);
     tcase_add_loop_test(tc, stats_for_an_older_program, 0, n_suts);
 }

@@ -154,6 +154,66 @@ START_TEST(a_discarded_one_is_gone_and_its_key_goes_on)
 }
 END_TEST
 
+/* Those behind it have gone on without it, and one of them is in flight: the
+ * revived one comes when that is settled, and before the next. */
+START_TEST(a_revived_one_waits_for_what_is_in_flight)
+{
+    site t;
+    outbox_error err;
+
+    site_open(&t, _i);
+    t.opt.on_dead = OUTBOX_DEAD_SKIPS;
+    t.p.of[1] = OUTBOX_REJECT;
+    t.p.pending[2] = true;
+    publish_numbers(&t.w, "k", 1, 4);
+    site_relay(&t);
+    ck_assert_uint_eq(sink_count(&t.w.sink), 2);
+    t.p.of[1] = OUTBOX_ACK;
+    ck_assert_int_eq(outbox_dead_revive(t.w.ob, "default", NULL, &err), 1);
+    time_pass(&t.w, t.r, 1000, 50);
+    ck_assert_uint_eq(sink_count(&t.w.sink), 2);
+    ck_ok(sink_settle(&t.w.sink, 1, OUTBOX_ACK));
+    sink_forget(&t.w.sink);
+    time_pass(&t.w, t.r, 1000, 50);
+    ck_assert_uint_eq(sink_count(&t.w.sink), 3);
+    ck_assert_int_eq(sink_number(&t.w.sink, 0), 1);
+    ck_assert_int_eq(sink_number(&t.w.sink, 1), 3);
+    ck_assert_int_eq(sink_number(&t.w.sink, 2), 4);
+    ck_assert_int_eq(site_parked(&t), 0);
+    site_close(&t);
+}
+END_TEST
+
+/* In front of one that was parked later, which fails on. */
+START_TEST(a_revived_one_goes_before_a_parked_one)
+{
+    site t;
+    outbox_error err;
+
+    site_open(&t, _i);
+    t.opt.on_dead = OUTBOX_DEAD_SKIPS;
+    t.opt.max_attempts = 1000;
+    t.p.of[1] = OUTBOX_REJECT;
+    t.p.of[2] = OUTBOX_RETRY;
+    publish_numbers(&t.w, "k", 1, 4);
+    site_relay(&t);
+    run_among_others(&t.w, t.r, 500, 50);
+    ck_assert_int_eq(site_parked(&t), 3);
+    t.p.of[1] = OUTBOX_RETRY;
+    ck_assert_int_eq(outbox_dead_revive(t.w.ob, "default", NULL, &err), 1);
+    run_among_others(&t.w, t.r, 500, 50);
+    sink_forget(&t.w.sink);
+    run_among_others(&t.w, t.r, 500, 50);
+    ck_assert_uint_ge(sink_times(&t.w.sink, 1), 1);
+    ck_assert_uint_eq(sink_times(&t.w.sink, 2), 0);
+    memset(&t.p, 0, sizeof t.p);
+    sink_forget(&t.w.sink);
+    run_among_others(&t.w, t.r, 500, 50);
+    ck_assert(once_in_order(&t.w.sink, 1, 4));
+    site_close(&t);
+}
+END_TEST
+
 START_TEST(decided_while_no_relay_runs)
 {
     site t;
@@ -415,6 +475,9 @@ void add_letters_tests(Suite *s)
     tcase_add_loop_test(tc, a_revived_one_has_all_its_attempts, 0, n_suts);
     tcase_add_loop_test(tc, a_discarded_one_is_gone_and_its_key_goes_on, 0,
                         n_suts);
+    tcase_add_loop_test(tc, a_revived_one_waits_for_what_is_in_flight, 0,
+                        n_suts);
+    tcase_add_loop_test(tc, a_revived_one_goes_before_a_parked_one, 0, n_suts);
     tcase_add_loop_test(tc, decided_while_no_relay_runs, 0, n_suts);
     tcase_add_loop_test(tc, all_are_revived_in_the_order_of_death, 0, n_suts);
     tcase_add_loop_test(tc, all_are_discarded, 0, n_suts);
