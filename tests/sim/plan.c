@@ -67,11 +67,11 @@ static void plan_window(outbox_relay_options *o, rng *g)
         o->max_parked = 1 + rng_below(g, 12);
 }
 
-static void plan_times(outbox_relay_options *o, rng *g)
+static void plan_times(outbox_relay_options *o, uint32_t lease_ms, rng *g)
 {
-    o->lease_ms = spread(g, 40, 2000);
+    o->lease_ms = lease_ms + rng_below(g, lease_ms);
     o->flush_ms = spread(g, 1, o->lease_ms < 100 ? o->lease_ms : 100);
-    o->poll_ms = spread(g, 5, 1000);
+    o->poll_ms = spread(g, o->lease_ms / 12, 1000);
     o->settle_ms = spread(g, 30, 3000);
     o->retry_min_ms = spread(g, 1, 100);
     o->retry_max_ms = o->retry_min_ms + spread(g, 1, 2000);
@@ -103,7 +103,7 @@ static void plan_sub(sub_plan *s, const plan *p, rng *g)
 
     o->size = sizeof *o;
     plan_window(o, g);
-    plan_times(o, g);
+    plan_times(o, p->lease_ms, g);
     o->max_attempts = 1 + rng_below(g, 5);
     o->breaker_failures = rng_chance(g, 100) ? 1 : 2 + rng_below(g, 9);
     o->on_dead = rng_chance(g, 500) ? OUTBOX_DEAD_SKIPS
@@ -193,8 +193,6 @@ static void plan_limit_relays(plan *p)
 
 void plan_make(plan *p, rng *g)
 {
-    uint32_t lease;
-
     memset(p, 0, sizeof *p);
     p->faults = some_of(g, 255, 350);
     p->publish = some_of(g, 8191, 350);
@@ -205,14 +203,14 @@ void plan_make(plan *p, rng *g)
         p->people & DO_REPLAY)
         p->faults &= ~(uint32_t)FAULT_SKEW;
     plan_sizes(p, g);
+    p->lease_ms = spread(g, 40, 1500);
     for (int i = 0; i < p->subs; i++)
         plan_sub(&p->sub[i], p, g);
-    lease = p->sub[0].opt.lease_ms;
-    p->chaos_ms = 200 + rng_between(g, 4, 16) * lease;
-    if (p->chaos_ms > 6000)
-        p->chaos_ms = 6000;
+    p->chaos_ms = 50 + rng_between(g, 4, 16) * p->lease_ms;
+    if (p->chaos_ms > 8000)
+        p->chaos_ms = 8000;
     p->gap_ms = p->chaos_ms * p->publishers * 3 / p->events + 1;
-    p->crash_ms = (uint32_t)rng_between(g, lease / 2, 6 * lease);
+    p->crash_ms = (uint32_t)rng_between(g, p->lease_ms / 2, 6 * p->lease_ms);
     p->sleeps = rng_chance(g, 500);
     p->notices = rng_chance(g, 700);
     p->poked = rng_chance(g, 500);

@@ -204,7 +204,7 @@ static int step(process *p)
  * after those that did not. */
 static void rest(process *p, int rc)
 {
-    int64_t most = p->w->subs[p->sub].plan->opt.lease_ms / 8;
+    int64_t most = p->w->subs[p->sub].plan->opt.lease_ms / 6;
 
     p->gap_ms = rc > 0 ? 1 : p->gap_ms * 2;
     if (p->gap_ms > most)

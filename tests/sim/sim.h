@@ -113,6 +113,7 @@ typedef struct plan {
     int64_t  chaos_ms;          /* then faults stop */
     int64_t  gap_ms;            /* between two transactions of a publisher */
     int64_t  max_backlog;
+    uint32_t lease_ms;          /* of all relays, at least */
     uint32_t crash_ms;          /* between two crashes or stops, about */
     bool     sleeps, notices;   /* relays sleep in steps; notice commits */
     bool     poked;             /* publishers share a process with relays */
@@ -283,7 +284,7 @@ struct sim {
     mem_conn *admin_conn;
     int       phase;
     int64_t   phase_ms, canary_ms;      /* deadline; the next one */
-    int64_t   canary_gap_ms;
+    int64_t   canary_gap_ms, director_gap_ms;
     /* The history. */
     uint64_t  hash;
     bool      verbose;
@@ -348,6 +349,7 @@ void network_gone(process *p);          /* its process has ended */
 void publisher_init(sim *w, int nth);
 void publisher_run(publisher *b);
 void publisher_free(publisher *b);
+bool publishers_rest(const sim *w);
 void publish_canary(sim *w);
 
 /* ---- people.c -------------------------------------------------------- */

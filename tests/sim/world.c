@@ -72,6 +72,7 @@ static void phase_begin(sim *w, int phase)
     w->phase = phase;
     w->phase_ms = w->now + patience;
     w->director_ms = w->now + 1;
+    w->director_gap_ms = 2;
     w->canary_ms = phase == PHASE_CANARIES ? w->now : INT64_MAX;
     w->canary_gap_ms = patience / CANARIES + 1;
     record(w, M_PHASE, phase, patience, 0, 0);
@@ -87,6 +88,10 @@ static void calm(sim *w)
 static bool settled(sim *w, char *text, size_t size)
 {
     people_unpause(w);
+    if (!publishers_rest(w)) {
+        snprintf(text, size, "a publisher goes on");
+        return false;
+    }
     if (w->phase == PHASE_HEALED && people_end(w)) {
         snprintf(text, size, "events go on dying");
         return false;
@@ -140,10 +145,6 @@ static void director_run(sim *w)
         stopping_run(w);
         return;
     }
-    if (w->now >= w->canary_ms) {
-        publish_canary(w);
-        w->canary_ms = w->now + w->canary_gap_ms;
-    }
     if (settled(w, text, sizeof text)) {
         if (w->phase == PHASE_HEALED) {
             stop_all(w);
@@ -154,7 +155,13 @@ static void director_run(sim *w)
     } else if (w->now > w->phase_ms) {
         violation(w, "stuck", "phase %d: %s", w->phase, text);
     }
-    w->director_ms = w->now + 2 + (w->phase_ms - w->now) / 400;
+    if (w->now >= w->canary_ms) {
+        publish_canary(w);
+        w->canary_ms = w->now + w->canary_gap_ms;
+    }
+    if (w->director_gap_ms < w->canary_gap_ms / 4)
+        w->director_gap_ms += w->director_gap_ms / 2;
+    w->director_ms = w->now + w->director_gap_ms;
     if (w->director_ms > w->canary_ms)
         w->director_ms = w->canary_ms;
 }
