@@ -6,12 +6,12 @@
 #   make demo            install what is missing, build, run the demo service
 #   make check           install what is missing, build and run all tests
 #   make torture         kill publishers and relays, check what is left;
-#                        KILLS=2000 unless you say otherwise, SEED=n repeats;
-#                        then
+#                        KILLS=2000 unless you say otherwise, SEED=n repeats
 #   make failover        take relays from one another, lie about the time,
 #                        poison them; ROUNDS=500, PART=one of its parts
 #   make sim             relays, faults and time simulated from SEEDS=1000000
-#                        seeds; torture does that, too
+#                        seeds
+#                        failover and sim still report faults: README says so
 #   make mutants         break the library on purpose; the tests must see it
 #   make bench           measure against SQLite used by hand; BENCH=arguments
 #   make deps            install what all of these and the checks need

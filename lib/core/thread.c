@@ -15,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { ATTACH_MS = 5000 };
+enum { ATTACH_MS = 5000, FAREWELL_MS = 500 };
 
 /* ---- making and ending ---------------------------------------------- */
 
@@ -252,8 +252,11 @@ static int drain(outbox_relay_t *r, int64_t until_ms, outbox_error *err)
  * leases run out by themselves. */
 static int farewell(outbox_relay_t *r, int64_t until_ms, outbox_error *err)
 {
+    int64_t least_ms = outbox_monotonic_us() / 1000 + FAREWELL_MS;
     int rc = OUTBOX_OK;
 
+    if (until_ms < least_ms)            /* the drain has had it all */
+        until_ms = least_ms;
     for (uint32_t i = 0; i < r->sub.lanes; i++)
         r->lanes[i].leaving = r->lanes[i].mine;
     r->closing = true;
@@ -265,8 +268,12 @@ static int farewell(outbox_relay_t *r, int64_t until_ms, outbox_error *err)
         if (rc == OUTBOX_EBUSY && outbox_monotonic_us() / 1000 >= until_ms)
             break;
     }
-    if (rc == OUTBOX_OK && r->attached)
+    while (rc == OUTBOX_OK && r->attached) {
         rc = r->store->ops->leave(r->store, r->sub.sub, r->id, err);
+        if (rc != OUTBOX_EBUSY || outbox_monotonic_us() / 1000 >= until_ms)
+            break;
+        rc = OUTBOX_OK;
+    }
     if (rc == OUTBOX_OK && r->attached)
         rc = ob_relay_count(r, err);
     r->closing = r->draining = false;
