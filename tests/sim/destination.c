@@ -432,6 +432,7 @@ static void own_poll(void *ctx, int timeout_ms)
     }
     arrivals(w);
     answers(w, p);
+    sweep(w);
 }
 
 static void own_close(void *ctx)

@@ -211,6 +211,13 @@ void judge_attach(process *p)
     }
 }
 
+/* Sent by it, or about to be, and that had no end. */
+static bool was_at_work(const view *v, uint32_t incarnation)
+{
+    return !v->covered &&
+           (v->sent_by == incarnation || v->ahead_by == incarnation);
+}
+
 /* The lane's events are the next owner's; what this one sent may have been
  * what it died of. */
 static void lane_lost(sim *w, int s, int nth, uint32_t owner)
@@ -220,10 +227,9 @@ static void lane_lost(sim *w, int s, int nth, uint32_t owner)
     for (int i = 0; i < w->n_log; i++) {
         int e = w->log[i];
         view *v = view_of(w, s, e);
-        if (w->events[e].lane != (uint32_t)nth || v->sent_by != owner)
+        if (w->events[e].lane != (uint32_t)nth || !was_at_work(v, owner))
             continue;
-        if (!v->covered)
-            v->deaths++;
+        v->deaths++;
         if (p != NULL)
             unsettled_remove(p, e);
     }
@@ -303,7 +309,7 @@ void judge_death(process *p)
 
     for (int i = 0; i < w->n_log; i++) {
         view *v = view_of(w, p->sub, w->log[i]);
-        if (v->sent_by == p->incarnation && !v->covered)
+        if (was_at_work(v, p->incarnation))
             v->deaths++;
     }
 }
@@ -378,6 +384,8 @@ static void check_queue(sim *w, int s, int e)
     if (view_of(w, s, e)->parked > 0 || view_of(w, s, e)->dead > 0)
         violation(w, "again", "event %d is parked, and was before, or is "
                               "dead", e);
+    if (is_delivered(view_of(w, s, e)))
+        return;                 /* a duplicate: the queue was formed before */
     for (int q = key < 0 ? -1 : w->last_of_key[key]; q >= 0 && q != e;
          q = w->events[q].before) {
         if (view_of(w, s, q)->parked > 0)
@@ -461,6 +469,7 @@ static void change(process *p, const outbox_change *c)
         tally(w, T_AGAIN);
         check_attempts(p, e, c);
         note_room(p, e);
+        v->ahead_by = p->incarnation;
         break;
     case OUTBOX_UNPARK:
         tally(w, T_UNPARKED);

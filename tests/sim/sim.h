@@ -145,6 +145,7 @@ typedef struct view {
     uint32_t failures, deaths, kills, moves;
     uint32_t sent_by, acked_by, lost_by, forgiven_by;   /* incarnations */
     uint32_t room_by;           /* parked by it, and not counted yet */
+    uint32_t ahead_by;          /* counted by it before a send */
     uint64_t sent_step, acked_step;
     uint64_t serial;            /* of its last send */
 } view;

@@ -185,9 +185,12 @@ static int sim_save(outbox_store *st, int64_t sub, const uint8_t me[16],
 {
     int rc = enter(st, err);
 
-    if (rc == OUTBOX_OK)
+    if (rc == OUTBOX_OK) {
         rc = INNER(st)->save(inner_of(st), sub, me, lanes, n, changes,
                              n_changes, err);
+        if (rc == OUTBOX_EDB)
+            violation(process_at(st)->w, "save", "%s", err->text);
+    }
     if (rc == OUTBOX_OK)
         judge_save(process_at(st), lanes, n, changes, n_changes);
     return leave(st, MEM_SAVE, rc, err);
