@@ -22,6 +22,8 @@ typedef struct mortal {                 /* a relay whose process may die */
     bool                 kills[MOST];   /* sending it is the end */
     bool                 gone;
     int                  starts[MOST], deaths;
+    long                 slow_poison;   /* kills 200 ms after its send */
+    int64_t              end_ms;        /* by which the process dies */
     bool                 late;          /* ACK after each step, not in send */
     size_t               settled;       /* of the sink's list */
     outbox_verdict       verdict[MOST];
@@ -41,6 +43,10 @@ static outbox_verdict fatal(sink *s, const outbox_event *ev,
     if (m->kills[n]) {
         m->gone = true;
         m->w.sut->sever(&m->link);
+    }
+    if (m->slow_poison != 0 && n == m->slow_poison) {
+        m->end_ms = vclock_now(&m->w.clock) + 200;
+        return OUTBOX_PENDING;
     }
     return m->gone || m->late ? OUTBOX_PENDING : m->verdict[n];
 }
@@ -62,8 +68,13 @@ static void mortal_open(mortal *m, int which)
 static void mortal_step(mortal *m)
 {
     outbox_error err;
-    int rc = outbox_relay_step(m->r, 0, &err);
 
+    if (m->end_ms != 0 && vclock_now(&m->w.clock) >= m->end_ms) {
+        m->gone = true;
+        m->w.sut->sever(&m->link);
+        return;
+    }
+    int rc = outbox_relay_step(m->r, 0, &err);
     ck_assert_msg(rc >= 0 || m->gone, "step: %d %s", rc, err.text);
     while (m->late && !m->gone && m->settled < sink_count(&m->w.sink))
         sink_settle(&m->w.sink, m->settled++, OUTBOX_ACK);
@@ -85,6 +96,7 @@ static bool live_more(mortal *m, int64_t ms)
 static bool live(mortal *m, int64_t ms)
 {
     m->gone = false;
+    m->end_ms = 0;
     m->settled = sink_count(&m->w.sink);
     m->r = relay_open(&m->w, NULL, &m->opt, &m->link);
     return live_more(m, ms);
@@ -210,6 +222,49 @@ START_TEST(no_trial_before_the_second_death)
     ck_assert_uint_ge(in_flight_after(_i, 0), 40);
     ck_assert_uint_ge(in_flight_after(_i, 1), 40);
     ck_assert_uint_eq(in_flight_after(_i, 2), 1);
+}
+END_TEST
+
+static uint64_t lane_of(const char *key)
+{
+    return outbox_hash(key, strlen(key)) % 16;
+}
+
+/* A key in the same lane, or in another. */
+static const char *neighbour(const char *key, bool same)
+{
+    long n = 0;
+
+    while ((lane_of(key_of(n)) == lane_of(key)) != same)
+        n++;
+    return key_of(n);
+}
+
+/* It kills a while after its send.  Meanwhile others of its lane are dealt
+ * with and that is saved, though the cursor stands: no reason to forgive. */
+START_TEST(a_slow_poison)
+{
+    mortal m;
+    letter l[LIVES];
+    int n;
+
+    mortal_open(&m, _i);
+    m.slow_poison = 50;
+    publish_numbers(&m.w, "k", 50, 1);
+    for (long i = 100; i < 120; i++) {
+        m.verdict[i] = OUTBOX_REJECT;
+        publish_numbers(&m.w, neighbour("k", true), i, 1);
+        if (live(&m, 5000))
+            break;
+        crash(&m);
+    }
+    ck_assert(!m.gone);
+    ck_assert_int_eq(m.deaths, 2 + 3);
+    n = letters_of(&m.w, NULL, l, LIVES);
+    ck_assert_int_eq(n, 1 + 6);
+    for (int i = 0; i < n; i++)
+        ck_assert(l[i].number >= 100 || l[i].number == 50);
+    mortal_close(&m);
 }
 END_TEST
 
@@ -343,21 +398,6 @@ START_TEST(a_condemned_one_blocks_its_key)
 }
 END_TEST
 
-static uint64_t lane_of(const char *key)
-{
-    return outbox_hash(key, strlen(key)) % 16;
-}
-
-/* A key in the same lane, or in another. */
-static const char *neighbour(const char *key, bool same)
-{
-    long n = 0;
-
-    while ((lane_of(key_of(n)) == lane_of(key)) != same)
-        n++;
-    return key_of(n);
-}
-
 /* One that fails stands before it in its lane, and nothing else could pass
  * that would show who is to blame: the count of the other goes on all the
  * same, and those behind are not held up. */
@@ -486,6 +526,7 @@ void add_trial_tests(Suite *s)
     tcase_add_loop_test(tc, those_before_it_are_not_blamed, 0, n_suts);
     tcase_add_loop_test(tc, an_asynchronous_one_dies_too, 0, n_suts);
     tcase_add_loop_test(tc, no_trial_before_the_second_death, 0, n_suts);
+    tcase_add_loop_test(tc, a_slow_poison, 0, n_suts);
     tcase_add_loop_test(tc, without_a_crash_no_trial_is_written, 0, n_suts);
     tcase_add_loop_test(tc, progress_between_deaths_forgives, 0, n_suts);
     tcase_add_loop_test(tc, a_trial_that_ends_well_is_forgotten, 0, n_suts);
