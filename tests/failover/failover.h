@@ -124,6 +124,11 @@ void board_follow(board *b, watch *w);
 void board_watch(const board *b, watch *w, int run);
 void board_close(board *b);
 
+/* ---- the machine's own pauses (pulse.c) --------------------------------- */
+
+int pulse_main(const task *job);
+int64_t pulse_halted(const char *dir, int64_t from_us, int64_t to_us);
+
 /* ---- the judge (judge.c) ------------------------------------------------ */
 
 typedef struct verdicts {

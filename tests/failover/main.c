@@ -49,6 +49,7 @@ static const struct role {
     { "drainer", drainer_main },
     { "poisoned", poisoned_main },
     { "timed", timed_main },
+    { "pulse", pulse_main },
     { "crowd", crowd_main },
     { "steady", steady_main },
     { "pile", pile_main },

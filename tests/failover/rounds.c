@@ -11,13 +11,18 @@
 enum { RELAYS = 4, PUBLISHERS = 2, LEASE_MS = 400, TAKEOVER_MS = 500,
        HANDOVER_MS = 100, GIVE_UP_MS = 5000, STOP_MS = 10000 };
 
+/* In us; raw: with the time in which the machine stood still. */
+typedef struct delays {
+    samples net, raw;
+} delays;
+
 typedef struct theatre {
     field f;
-    child relays[RELAYS], pubs[PUBLISHERS];
+    child relays[RELAYS], pubs[PUBLISHERS], pulse;
     board b;
     rng rnd;
     int kills, stalls, stops, locked, troubles;
-    samples takeover, recovery, handover;       /* us */
+    delays takeover, recovery, handover;
 } theatre;
 
 static int64_t trouble(theatre *t, const char *what, int run)
@@ -49,14 +54,24 @@ static bool taken_up(theatre *t, watch *w, int ms)
     return w->waiting == 0;
 }
 
+static void note_delay(const theatre *t, delays *d, int64_t from_us,
+                       int64_t to_us)
+{
+    int64_t raw = to_us > from_us ? to_us - from_us : 0;
+
+    samples_add(&d->raw, raw);
+    samples_add(&d->net, raw - pulse_halted(t->f.dir, from_us, to_us));
+}
+
 /* Lanes that had nothing to deliver until the lease was over say nothing. */
-static void note_takeovers(samples *s, const watch *w, int64_t from_us)
+static void note_takeovers(const theatre *t, delays *out, const watch *w,
+                           int64_t from_us)
 {
     for (int i = 0; i < LANES; i++) {
         const delivery *d = &w->next[i];
 
         if (d->lane >= 0 && d->published_us < from_us + LEASE_MS * 1000)
-            samples_add(s, d->at_us - from_us);
+            note_delay(t, out, from_us, d->at_us);
     }
 }
 
@@ -71,7 +86,7 @@ static void play_kill(theatre *t, child *c)
     t->kills++;
     if (!taken_up(t, &w, LEASE_MS + GIVE_UP_MS))
         trouble(t, "nobody took the lanes of a killed relay", c->run);
-    note_takeovers(&t->takeover, &w, from_us);
+    note_takeovers(t, &t->takeover, &w, from_us);
 }
 
 /* A relay that was stopped while it wrote holds SQLite's lock, and one that
@@ -115,7 +130,7 @@ static void play_stall(theatre *t, child *c)
         pass_time(t, (int)left);
     kill(c->pid, SIGCONT);
     if (!locked)
-        note_takeovers(&t->recovery, &w, from_us);
+        note_takeovers(t, &t->recovery, &w, from_us);
 }
 
 static void note_handovers(theatre *t, const watch *w)
@@ -128,7 +143,7 @@ static void note_handovers(theatre *t, const watch *w)
             continue;
         if (d->published_us > from_us)
             from_us = d->published_us;
-        samples_add(&t->handover, d->at_us > from_us ? d->at_us - from_us : 0);
+        note_delay(t, &t->handover, from_us, d->at_us);
     }
 }
 
@@ -195,6 +210,7 @@ static void theatre_open(theatre *t, uint64_t seed)
     p->pace_us = 12000;
     p->batch = p->inflight = 1000;
     board_open(&t->b, t->f.dir);
+    child_start(&t->pulse, "pulse", &t->f.job, NULL, NULL);
     for (int i = 0; i < RELAYS; i++)
         child_start(&t->relays[i], "server", &t->f.job, NULL, NULL);
     for (int i = 0; i < PUBLISHERS; i++)
@@ -209,20 +225,31 @@ static void theatre_close(theatre *t)
     for (int i = 0; i < RELAYS; i++)
         t->troubles += !child_stop(&t->relays[i], "relay");
     t->troubles += !field_drain(&t->f);
+    child_kill(&t->pulse);
     board_close(&t->b);
 }
 
-static void ms_rows(samples *s, const char *what, double limit_ms)
+static void ms_row(const char *what, const char *which, int64_t us,
+                   double limit_ms)
 {
     char text[96];
 
-    snprintf(text, sizeof text, "%s, p50", what);
-    row_most(text, (double)samples_at(s, 500) / 1000, "ms", NO_LIMIT);
-    snprintf(text, sizeof text, "%s, p99", what);
-    row_most(text, (double)samples_at(s, 990) / 1000, "ms", limit_ms);
-    snprintf(text, sizeof text, "%s, longest of %zu lanes", what, s->n);
-    row_most(text, (double)samples_at(s, 1000) / 1000, "ms", limit_ms);
-    samples_free(s);
+    snprintf(text, sizeof text, "%s, %s", what, which);
+    row_most(text, (double)us / 1000, "ms", limit_ms);
+}
+
+static void ms_rows(delays *d, const char *what, double limit_ms)
+{
+    char which[64];
+
+    snprintf(which, sizeof which, "longest of %zu lanes", d->net.n);
+    ms_row(what, "p50", samples_at(&d->net, 500), NO_LIMIT);
+    ms_row(what, "p99", samples_at(&d->net, 990), limit_ms);
+    ms_row(what, which, samples_at(&d->net, 1000), limit_ms);
+    ms_row(what, "with halts of the machine", samples_at(&d->raw, 1000),
+           NO_LIMIT);
+    samples_free(&d->net);
+    samples_free(&d->raw);
 }
 
 static void report(theatre *t, const verdicts *v)
