@@ -384,8 +384,8 @@ static void check_queue(sim *w, int s, int e)
     if (view_of(w, s, e)->parked > 0 || view_of(w, s, e)->dead > 0)
         violation(w, "again", "event %d is parked, and was before, or is "
                               "dead", e);
-    if (is_delivered(view_of(w, s, e)))
-        return;                 /* a duplicate: the queue was formed before */
+    if (is_delivered(view_of(w, s, e)) || event_expired(w, e))
+        return;                 /* read again: the queue was formed before */
     for (int q = key < 0 ? -1 : w->last_of_key[key]; q >= 0 && q != e;
          q = w->events[q].before) {
         if (view_of(w, s, q)->parked > 0)
