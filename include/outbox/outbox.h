@@ -277,7 +277,7 @@ typedef struct outbox_stats {
     size_t   size;
     uint64_t sent, acked, retried, rejected, expired;   /* so far */
     uint64_t lag;                       /* committed, not yet acknowledged */
-    int64_t  lag_ms;                    /* age of the oldest in the log */
+    int64_t  lag_ms;                    /* age of the oldest of those */
     uint64_t inflight, parked, dead, blocked_keys, scheduled;
     uint64_t leases_lost, reconnects;
     int32_t  leader, breaker_open;      /* 0 or 1 */

@@ -111,7 +111,8 @@ typedef struct outbox_change {
 typedef struct outbox_counts {          /* of one subscription */
     int64_t parked, dead, scheduled;
     int64_t behind;             /* in the log, past the last lane's cursor */
-    int64_t oldest_ms;          /* the first of them was published; 0: none */
+    int64_t oldest_ms;          /* the oldest of these and of the parked was
+                                   published; 0: there is none */
     int32_t paused;
     int32_t holds_log;          /* no other subscription is further behind */
 } outbox_counts;

@@ -87,6 +87,12 @@ int mem_op_count(outbox_store *st, int64_t sub, outbox_counts *out,
     };
     if (first < end)
         out->oldest_ms = MEM_AT(&db->log, mem_record, first)->row.published_ms;
+    for (size_t i = 0; i < db->parked.n; i++) {
+        const mem_record *r = MEM_AT(&db->parked, mem_record, i);
+        int64_t t = r->row.published_ms;
+        if (r->sub == sub && (out->oldest_ms == 0 || t < out->oldest_ms))
+            out->oldest_ms = t;
+    }
     for (size_t i = 0; i < db->subs.n; i++) {
         const mem_sub *s = MEM_AT(&db->subs, mem_sub, i);
         if (s->sub == sub)

@@ -147,7 +147,7 @@ bool engine_stop(engine *e)
     outbox_relay_free(e->relay);
     sink_free(e->sink);
     free(e);
-    return rc >= 0;
+    return rc >= 0 || rc == OUTBOX_EBUSY;       /* a stalled one has the lock */
 }
 
 int relay_main(const task *job, bool consumer)
