@@ -5,8 +5,9 @@
 # that torture reports it.  Each patch in mutants/ is one way to break it; its
 # first lines say what to run and which violation must be seen:
 #
-#   Run: directed fence          as arguments of torture, without the seed
-#   Expect: went back            a pattern for what follows "violation: "
+#   Run: chaos 60                as arguments of torture, without the seed
+#   Plan: async=1                knobs of every round, if any
+#   Expect: lost                 a pattern for what follows "violation: "
 #
 # A patch that does not apply, or that the copy does not survive compiling,
 # is an error: the mutants move with the code.
@@ -45,7 +46,7 @@ caught()
     try=0
     while [ $try -lt "$tries" ]; do
         # shellcheck disable=SC2086
-        timeout 300 "$dir/tree/build/plain/fail/torture" $1 \
+        PLAN=$3 timeout 300 "$dir/tree/build/plain/fail/torture" $1 \
             $((seed + try)) >"$dir/out" 2>&1
         grep -q "^violation: \($2\)" "$dir/out" && return 0
         try=$((try + 1))
@@ -57,6 +58,7 @@ mutant()
 {
     patch=$1 name=$(basename "$1" .patch)
     run=$(head_of "$patch" Run) expect=$(head_of "$patch" Expect)
+    plan=$(head_of "$patch" Plan)
     if [ -z "$run" ] || [ -z "$expect" ]; then
         fault "$name" 'does not say what to run, or what to expect'
         return
@@ -70,7 +72,7 @@ mutant()
     fi
     if ! build; then
         fault "$name" 'does not compile' "$dir/build.log"
-    elif caught "$run" "$expect"; then
+    elif caught "$run" "$expect" "$plan"; then
         printf '%-28s caught: %s\n' "$name" \
             "$(sed -n "s/^violation: \($expect\).*/\1/p" "$dir/out" |
                 sort | uniq -c | sort -rn | sed 's/^ *[0-9]* //;q')"
