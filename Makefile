@@ -115,6 +115,12 @@ outbox-sqlite_HEADERS := sqlite.h
 outbox-sqlite_NEEDS   := outbox
 outbox-sqlite_PKGS    := sqlite3
 
+outbox-pg_ABOUT   := Transactional outbox and inbox in PostgreSQL
+outbox-pg_DIRS    := pg
+outbox-pg_HEADERS := pg.h
+outbox-pg_NEEDS   := outbox
+outbox-pg_PKGS    := libpq
+
 outbox-cloudevents_ABOUT   := Outbox events as CloudEvents 1.0
 outbox-cloudevents_FILES   := transport/cloudevents.c \
 	transport/cloudevents_json.c transport/cloudevents_parse.c \

@@ -116,18 +116,21 @@ typedef struct outbox_allocator {
 typedef struct outbox_options {
     size_t      size;
     const char *prefix;                 /* SQLite table prefix, "outbox_" */
+    const char *schema;                 /* PostgreSQL schema, "outbox" */
     size_t      max_payload_bytes;      /* 0: 1 MiB */
     int64_t     max_backlog;            /* 0: no limit; else EFULL beyond it */
-    uint32_t    flags;                  /* OUTBOX_LOCK_KEYS */
+    uint32_t    flags;                  /* OUTBOX_POOLED, ... */
     uint32_t    lanes;                  /* fixed by the first migrate; 16 */
-    int       (*on_connect)(void *arg, void *db);   /* sqlite3 *; not 0: fail */
+    int       (*on_connect)(void *arg, void *db);   /* sqlite3 * or PGconn *;
+                                           not 0: fail */
     void       *arg;
     const outbox_allocator *allocator;  /* NULL: malloc, realloc, free */
 } outbox_options;
 
-enum {
-    OUTBOX_LOCK_KEYS = 2        /* publish() serialises writers of one key; in
-                                   SQLite they always are */
+enum {                          /* for PostgreSQL: see outbox_pg(3) */
+    OUTBOX_POOLED    = 1,       /* behind a pooler: keep no session state */
+    OUTBOX_LOCK_KEYS = 2,       /* publish() serialises writers of one key */
+    OUTBOX_QUIET     = 4        /* never NOTIFY: for two-phase commit */
 };
 
 /* OUTBOX_OK, or OUTBOX_DUPLICATE when dedup_key was published before and the

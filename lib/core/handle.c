@@ -17,7 +17,8 @@ int ob_handle_check(const ob_handle *h, const char *name, outbox_error *err)
     return OUTBOX_OK;
 }
 
-enum { DEFAULT_LANES = 16, DEFAULT_PAYLOAD = 1 << 20 };
+enum { DEFAULT_LANES = 16, DEFAULT_PAYLOAD = 1 << 20,
+       KNOWN_FLAGS = OUTBOX_POOLED | OUTBOX_LOCK_KEYS | OUTBOX_QUIET };
 
 int outbox_options_read(outbox_options *out, const outbox_options *opt,
                         outbox_allocator *mem, outbox_error *err)
@@ -39,7 +40,7 @@ int outbox_options_read(outbox_options *out, const outbox_options *opt,
     if (out->max_backlog < 0)
         return outbox_error_set(err, OUTBOX_EINVAL,
                                 "outbox_options.max_backlog is negative");
-    if ((out->flags & ~(uint32_t)OUTBOX_LOCK_KEYS) != 0)
+    if ((out->flags & ~(uint32_t)KNOWN_FLAGS) != 0)
         return outbox_error_set(err, OUTBOX_EINVAL,
                                 "outbox_options.flags has bits that this "
                                 "library does not know: 0x%x",

@@ -187,7 +187,7 @@ START_TEST(a_handle_with_flags_of_a_newer_header)
     ck_refused(w.sut->outbox(&ob, w.app, &opt, &err), OUTBOX_EINVAL,
                "outbox_options.flags", "1");
     ck_assert_ptr_null(ob);
-    opt.flags = OUTBOX_LOCK_KEYS | 4;
+    opt.flags = OUTBOX_LOCK_KEYS | 8;
     ck_refused(w.sut->connect(&ob, w.db, &opt, NULL, &err), OUTBOX_EINVAL,
                "outbox_options.flags", "6");
     ck_assert_ptr_null(ob);
