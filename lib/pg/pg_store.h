@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * pg_store.h - the PostgreSQL store, shared by its files: pg_open.c opens and
- * connects, pg_exec.c runs statements and maps errors, pg_schema.c migrates
- * and attaches, pg_publish.c and pg_inbox.c work in the caller's transaction;
+ * connects, pg_exec.c runs statements, pg_param.c has their values, pg_error.c
+ * maps errors, pg_schema.c migrates and attaches, pg_publish.c and pg_inbox.c work in the caller's transaction;
  * for the relay, pg_lease.c, _read.c, _save.c and _tidy.c work in its own,
  * and pg_wait.c sleeps; pg_admin.c serves people.
  */
@@ -23,6 +23,9 @@ enum {
     OB_PG_TICK_EVERY  = 4096,           /* as in schema.sql */
     OB_PG_SEGMENTS    = 4,
     OB_PG_PARAMS_MAX  = 20,
+    OB_PG_NAME_MAX    = 64,
+    OB_PG_SERVER_LEAST = 130000,
+    OB_PG_MESSAGE_MAX = 1000000000,     /* the server takes 1 GiB less 1 */
     OB_PG_DEADLINE_MS = 10000           /* for a statement of a relay */
 };
 
@@ -45,23 +48,52 @@ typedef struct ob_pg_params {
     uint64_t    number[OB_PG_PARAMS_MAX];       /* big endian */
 } ob_pg_params;
 
+/* An array as one parameter, built up element by element; kept and used
+ * again.  Zero it first. */
+enum ob_pg_type {                       /* the server's numbers */
+    OB_PG_BOOL = 16, OB_PG_BYTEA = 17, OB_PG_INT8 = 20, OB_PG_INT2 = 21,
+    OB_PG_INT4 = 23, OB_PG_TEXT = 25, OB_PG_UUID = 2950
+};
+
+typedef struct ob_pg_array {
+    char           *at;
+    size_t          len, size;
+    int             n;
+    bool            nulls, failed;
+    enum ob_pg_type type;
+} ob_pg_array;
+
+/* What is known of a schema through one connection. */
+typedef struct ob_pg_session {
+    struct ob_pg_session *next;
+    char     schema[2 * OB_PG_SCHEMA_MAX + 3];
+    bool     checked;                   /* the tables are ours */
+    uint32_t lanes;
+    uint64_t database;
+    unsigned resets;
+    bool     prepared[PG_COUNT_STMTS];
+} ob_pg_session;
+
 typedef struct ob_pg {
     outbox_store  base;
     PGconn       *conn;
-    bool          own, pooled, quiet, lock_keys, broken, checked, in_tx;
+    ob_pg_session *session;             /* the connection's, for schema */
+    bool          own, pooled, quiet, lock_keys, broken;
+    bool          in_tx;                /* one of ours is open */
+    bool          standby;              /* as of the connect */
+    int           deadline_ms;          /* own: for each statement */
     char          schema[2 * OB_PG_SCHEMA_MAX + 3];     /* quoted */
     char         *conninfo;             /* own: to connect again */
     int         (*on_connect)(void *arg, void *db);
     void         *on_connect_arg;
     uint32_t      lanes;
-    bool          prepared[PG_COUNT_STMTS];
-    int           backend;              /* pid: another one knows none */
     int64_t       doorbell;             /* key of the sleep lock */
     char          channel[32];          /* of NOTIFY */
     int64_t       clock_offset_ms;      /* server's clock, less monotonic */
     struct ob_pg_windows *windows;      /* pg_read.c: those known */
     bool          listening, asleep;    /* pg_wait.c */
     int64_t       synced_lsn, rotate_us;
+    struct ob_pg_publish *publish;      /* pg_publish.c: its arrays */
 } ob_pg;
 
 /* ---- pg_open.c ------------------------------------------------------ */
@@ -69,8 +101,9 @@ typedef struct ob_pg {
 int  ob_pg_reconnect(ob_pg *st, outbox_error *err);
 void ob_pg_disconnect(ob_pg *st);
 int64_t ob_pg_now_ms(outbox_store *st);
+int  ob_pg_version_check(const ob_pg *st, outbox_error *err);
 
-/* ---- pg_exec.c ------------------------------------------------------ */
+/* ---- pg_param.c ------------------------------------------------------ */
 
 void ob_pg_int2(ob_pg_params *p, int v);
 void ob_pg_int4(ob_pg_params *p, int v);
@@ -82,10 +115,51 @@ void ob_pg_uuid(ob_pg_params *p, const uint8_t id[16]);
 void ob_pg_bytes(ob_pg_params *p, const outbox_bytes *b);
 void ob_pg_text(ob_pg_params *p, const char *s);        /* or NULL */
 
+/* What cannot be had (memory, more than 1 GB) is told by the last call. */
+void ob_pg_array_begin(ob_pg_array *a, enum ob_pg_type type);
+void ob_pg_array_int(ob_pg *st, ob_pg_array *a, int64_t v); /* and bool */
+void ob_pg_array_null(ob_pg *st, ob_pg_array *a);
+void ob_pg_array_bytes(ob_pg *st, ob_pg_array *a, const outbox_bytes *b);
+void ob_pg_array_text(ob_pg *st, ob_pg_array *a, const char *s);
+void ob_pg_array_uuid(ob_pg *st, ob_pg_array *a, const uint8_t id[16]);
+int  ob_pg_param_array(ob_pg *st, ob_pg_params *p, ob_pg_array *a,
+                       outbox_error *err);
+void ob_pg_array_free(ob_pg *st, ob_pg_array *a);
+
+/* Columns of a binary result. */
+int     ob_pg_get_bool(const PGresult *res, int row, int col);
+int32_t ob_pg_get_int(const PGresult *res, int row, int col); /* int2, int4 */
+int64_t ob_pg_get_int8(const PGresult *res, int row, int col);
+/* ptr NULL: SQL NULL.  Text and bytea have a NUL behind them, by libpq. */
+outbox_bytes ob_pg_get_bytes(const PGresult *res, int row, int col);
+/* 16 bytes; all zero for SQL NULL. */
+void    ob_pg_get_uuid(const PGresult *res, int row, int col, uint8_t id[16]);
+
+/* ---- pg_error.c ----------------------------------------------------- */
+
 /* What a result, or without one the connection, says, in our terms.  The
  * result is still the caller's. */
 int ob_pg_error(ob_pg *st, const PGresult *res, const char *doing,
                 outbox_error *err);
+/* The same for a connection that was not made. */
+int ob_pg_connect_error(ob_pg *st, outbox_error *err);
+/* There is no connection any more. */
+int ob_pg_lost(ob_pg *st, outbox_error *err);
+
+/* ---- pg_exec.c ------------------------------------------------------ */
+
+/* st->session for this connection. */
+int ob_pg_session_find(ob_pg *st, outbox_error *err);
+/* A statement can be sent: else EINVAL, or the connection is lost. */
+int ob_pg_ready(ob_pg *st, outbox_error *err);
+/* The name under which a statement is prepared, and preparing it. */
+void ob_pg_name(const ob_pg *st, enum ob_pg_stmt which,
+                char name[OB_PG_NAME_MAX]);
+int ob_pg_prepare(ob_pg *st, enum ob_pg_stmt which, const char *doing,
+                  outbox_error *err);
+/* Run text with parameters once, without preparing it. */
+PGresult *ob_pg_once(ob_pg *st, const char *sql, const ob_pg_params *p,
+                     const char *doing, int *rc, outbox_error *err);
 /* Run a statement; prepared once per connection, unnamed under POOLED.  Binary
  * result, PQclear() is the caller's; NULL and *rc on failure.  p may be
  * NULL.  On a connection of our own there is a deadline. */
@@ -105,15 +179,6 @@ int ob_pg_begin(ob_pg *st, outbox_error *err);
 /* Commit when rc is not an error, else roll back; returns what came out. */
 int ob_pg_end(ob_pg *st, int rc, outbox_error *err);
 
-/* Columns of a binary result. */
-int     ob_pg_get_bool(const PGresult *res, int row, int col);
-int32_t ob_pg_get_int(const PGresult *res, int row, int col); /* int2, int4 */
-int64_t ob_pg_get_int8(const PGresult *res, int row, int col);
-/* ptr NULL: SQL NULL.  Text and bytea have a NUL behind them, by libpq. */
-outbox_bytes ob_pg_get_bytes(const PGresult *res, int row, int col);
-/* 16 bytes; all zero for SQL NULL. */
-void    ob_pg_get_uuid(const PGresult *res, int row, int col, uint8_t id[16]);
-
 /* ---- pg_schema.c ---------------------------------------------------- */
 
 int ob_pg_migrate(outbox_store *s, uint32_t lanes, outbox_error *err);
@@ -121,11 +186,14 @@ int ob_pg_attach(outbox_store *s, outbox_subscription *sub,
                  outbox_error *err);
 /* The tables are there, and of our version; asked once per connection. */
 int ob_pg_check(ob_pg *st, outbox_error *err);
+/* base.database, which relays and publishers of a process must agree in. */
+int ob_pg_identify(ob_pg *st, outbox_error *err);
 
 /* ---- pg_publish.c, pg_inbox.c --------------------------------------- */
 
 int ob_pg_append(outbox_store *s, outbox_row *rows, size_t n, int commit,
                  outbox_error *err);
+void ob_pg_publish_free(ob_pg *st);
 int ob_pg_backlog(outbox_store *s, int64_t *events, outbox_error *err);
 /* A transaction is open and can write: else ENOTX, EABORTED, EREADONLY, or
  * EINVAL with results unread, in COPY. */
