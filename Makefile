@@ -279,7 +279,8 @@ all: $(ARCHIVES) $(SOS) $(PCS)
 NEEDS         = cc pkg-config $(foreach p,$(PKGS),$(if \
 	$($(call knob,$(p)_libs)),,$(p)))
 NEEDS_demo    = $(NEEDS) jansson
-NEEDS_check   = $(NEEDS) jansson check c++ mandoc
+NEEDS_check   = $(NEEDS) jansson check c++ mandoc \
+	$(if $(filter outbox-pg,$(PARTS)),postgres)
 NEEDS_torture = $(NEEDS) faketime
 NEEDS_failover = $(NEEDS) faketime
 NEEDS_mutants = $(NEEDS) patch
@@ -327,9 +328,15 @@ $(B)/tests/%.o: ALSO = -I$(S)tests -I$(S)lib/core $(call pkg,cflags,check)
 $(B)/fail/%.o: ALSO = -I$(S)tests
 $(B)/examples/demo/%.o: ALSO = $(call pkg,cflags,jansson)
 
+# The stores under test, beside SQLite and the one in memory.
+WITH_PG := $(filter outbox-pg,$(PARTS))
+COMMON  := $(filter-out $(if $(WITH_PG),,%/sut_pg.o), \
+	$(call objs,tests/common/*.c))
+$(B)/tests/common/%.o: ALSO += $(if $(WITH_PG),-DWITH_PG)
+
 $(UNIT): %: %.o
 $(CONTRACT): $(call objs,tests/contract/*.c)
-$(UNIT) $(CONTRACT): $(call objs,tests/common/*.c) \
+$(UNIT) $(CONTRACT): $(COMMON) \
 		$(call objs,tests/memory/*.c) $(ARCHIVES) $(B)/stamp.link
 	$(call say,LD)$(program) $(call pkg,libs,check)
 
@@ -356,6 +363,10 @@ $(FAILOVER): $(call objs,tests/failover/*.c) $(filter-out %/main.o \
 		$(ARCHIVES) $(B)/stamp.link
 	$(call say,LD)$(program)
 
+# A server for all tests that want one; no test pulls the plug.
+CLUSTER = $(if $(WITH_PG),sh $(TOP)/tests/bin/pg-cluster run -o fsync=off \
+	-o full_page_writes=off)
+
 # What the scripts find in their environment.
 ENVIRONMENT = unset MAKEFLAGS MFLAGS MAKELEVEL; \
 	export TOP=$(TOP) BUILD=$(abspath $(B)) PARTS='$(PARTS)' \
@@ -366,7 +377,7 @@ ENVIRONMENT = unset MAKEFLAGS MFLAGS MAKELEVEL; \
 	FIXED_MAPS=$(findstring thread,$(SANITIZE)));
 
 run-check: all $(UNIT) $(CONTRACT) $(SIM) $(EXAMPLES) $(DEMO)
-	@$(ENVIRONMENT) sh $(TOP)/tests/run $(TESTS)
+	@$(ENVIRONMENT) $(CLUSTER) sh $(TOP)/tests/run $(TESTS)
 
 run-demo: $(DEMO)
 	@$(DEMO) $(S)examples/orders.jsonl

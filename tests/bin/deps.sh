@@ -29,6 +29,8 @@ have()
     c++)     deb=g++;              command -v "${CXX:-c++}" ;;
     sqlite3) deb=libsqlite3-dev;   $pkg_config --exists 'sqlite3 >= 3.35' ;;
     jansson) deb=libjansson-dev;   $pkg_config --exists jansson ;;
+    libpq)   deb=libpq-dev;        $pkg_config --exists 'libpq >= 14' ;;
+    postgres) deb=postgresql;      sh "${0%/*}/pg-cluster" bin ;;
     check)                         $pkg_config --exists check ;;
     pkg-config)                    command -v "$pkg_config" ;;
     *)                             command -v "$1" ;;

@@ -23,6 +23,7 @@ enum sut_table { SUT_LOG, SUT_PARKED, SUT_DEAD, SUT_MARKS, SUT_WORK,
 typedef struct sut {
     const char *name;
     bool        is_file;                /* other processes can open it */
+    bool        by_segments;            /* trims many events or none */
 
     void *(*create)(void);              /* a database without our tables */
     void  (*destroy)(void *db);
@@ -57,9 +58,16 @@ typedef struct sut {
     void    (*empty_log)(void *db);     /* positions may begin anew */
     void    (*newer_schema)(void *db);
     void    (*change_checksum)(void *db);
+    /* Its clock stands still there; NULL: the test moves it otherwise. */
+    void    (*set_now)(void *db, int64_t ms);
+    /* Beats of the relays that are there are not written any more. */
+    void    (*freeze_beats)(void *db, sut_link *link);
+    int64_t (*trials)(void *db);        /* noted and not over */
 } sut;
 
-extern const sut sut_memory, sut_sqlite;
+extern const sut sut_memory, sut_sqlite, sut_pg;
+/* The first of them trim their logs row by row. */
+enum { SUTS_BY_ROW = 2 };
 extern const sut *const suts[];
 extern const int n_suts;
 
@@ -76,6 +84,9 @@ typedef struct world {
 void world_open(world *w, int which);
 void world_open_bare(world *w, int which);      /* not migrated */
 void world_close(world *w);
+
+/* At most n events are left in the log, where a store trims one by one. */
+void ck_log_left(world *w, int64_t n);
 
 /* Publish an event whose payload is the number, in an open transaction. */
 int  publish_number(outbox_t *ob, const char *key, long number,

@@ -158,6 +158,22 @@ static void memory_change_checksum(void *db)
     mem_change_checksum(db);
 }
 
+static void memory_set_now(void *db, int64_t ms)
+{
+    mem_set_now(db, ms);
+}
+
+static void memory_freeze_beats(void *db, sut_link *link)
+{
+    (void)db;
+    mem_freeze_beats(link->conn, 1);
+}
+
+static int64_t memory_trials(void *db)
+{
+    return mem_calls(db, MEM_TRIAL);
+}
+
 const sut sut_memory = {
     .name = "memory",
     .create = memory_create,
@@ -182,4 +198,7 @@ const sut sut_memory = {
     .empty_log = memory_empty_log,
     .newer_schema = memory_newer_schema,
     .change_checksum = memory_change_checksum,
+    .set_now = memory_set_now,
+    .freeze_beats = memory_freeze_beats,
+    .trials = memory_trials,
 };

@@ -241,6 +241,25 @@ static void db_change_checksum(void *db)
     sqlite_tamper(db, "UPDATE outbox_migration SET checksum = 'no'");
 }
 
+static void db_freeze_beats(void *db, sut_link *link)
+{
+    (void)link;
+    sqlite_tamper(db,
+                  "CREATE TABLE frozen AS SELECT relay FROM outbox_relay;"
+                  "CREATE TRIGGER freeze BEFORE UPDATE ON outbox_relay"
+                  " WHEN NEW.relay IN (SELECT relay FROM frozen)"
+                  " BEGIN SELECT RAISE(IGNORE); END");
+}
+
+static int64_t db_trials(void *db)
+{
+    sqlite3 *conn = sqlite_open(db);
+    int64_t n = sqlite_number(conn, "SELECT sum(starts) FROM outbox_lane");
+
+    sqlite3_close(conn);
+    return n;
+}
+
 const sut sut_sqlite = {
     .name = "sqlite",
     .is_file = true,
@@ -266,4 +285,6 @@ const sut sut_sqlite = {
     .empty_log = db_empty_log,
     .newer_schema = db_newer_schema,
     .change_checksum = db_change_checksum,
+    .freeze_beats = db_freeze_beats,
+    .trials = db_trials,
 };

@@ -7,7 +7,11 @@
 #include <stdio.h>
 #include <string.h>
 
-const sut *const suts[] = { &sut_memory, &sut_sqlite };
+const sut *const suts[] = { &sut_memory, &sut_sqlite,
+#ifdef WITH_PG
+                            &sut_pg
+#endif
+};
 const int n_suts = sizeof suts / sizeof suts[0];
 
 void world_open_bare(world *w, int which)
@@ -38,6 +42,14 @@ void world_close(world *w)
     w->sut->conn_close(w->app);
     w->sut->destroy(w->db);
     sink_release(&w->sink);
+}
+
+void ck_log_left(world *w, int64_t n)
+{
+    int64_t left = w->sut->count(w->db, SUT_LOG);
+
+    ck_assert_msg(w->sut->by_segments || left <= n, "%lld events are left",
+                  (long long)left);
 }
 
 int publish_number(outbox_t *ob, const char *key, long number,

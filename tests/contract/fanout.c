@@ -225,9 +225,11 @@ START_TEST(starting_at_the_oldest_that_is_kept)
     fan_open(&f, _i, 1);
     publish_numbers(&f.w, "k", 0, 10);
     fan_run(&f, 2000);
-    ck_assert_int_eq(f.w.sut->count(f.w.db, SUT_LOG), 1);
+    int64_t left = f.w.sut->count(f.w.db, SUT_LOG);
+    ck_assert_int_ge(left, 1);
+    ck_log_left(&f.w, 1);
     fan_relay(&f, 1);
-    ck_assert(sink_exactly(&f.s[1], 9, 1));
+    ck_assert(sink_exactly(&f.s[1], 10 - left, left));
     fan_close(&f);
 }
 END_TEST
@@ -253,7 +255,7 @@ START_TEST(holds_log_names_the_one_that_nobody_serves)
     }
     fan_relay(&f, 2);
     fan_run(&f, 2000);
-    ck_assert_int_le(f.w.sut->count(f.w.db, SUT_LOG), 1);
+    ck_log_left(&f.w, 1);
     for (int i = 0; i < SUBS; i++)      /* nobody is further behind */
         ck_assert_int_eq(stats_of(f.r[i]).holds_log, 1);
     fan_close(&f);
@@ -282,7 +284,7 @@ START_TEST(each_with_its_own_topics)
     fan_run(&f, 2000);
     for (int i = 0; i < SUBS; i++)
         ck_assert_uint_eq(sink_count(&f.s[i]), counts[i]);
-    ck_assert_int_le(f.w.sut->count(f.w.db, SUT_LOG), 1);
+    ck_log_left(&f.w, 1);
     fan_close(&f);
 }
 END_TEST

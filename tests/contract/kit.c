@@ -5,7 +5,6 @@
 #include "kit.h"
 
 #include "common/sut_sqlite.h"
-#include "memory/memory_store.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -41,8 +40,8 @@ void timed_open(world *w, int which)
     still_vfs.xCurrentTimeInt64 = still_time;
     ck_assert_int_eq(sqlite3_vfs_register(&still_vfs, 1), SQLITE_OK);
     world_open(w, which);
-    if (!w->sut->is_file)
-        mem_set_now(w->db, wall);
+    if (w->sut->set_now != NULL)
+        w->sut->set_now(w->db, wall);
 }
 
 void timed_close(world *w)
@@ -59,8 +58,8 @@ int64_t wall_ms(void)
 void wall_pass(world *w, int64_t ms)
 {
     wall += ms;
-    if (!w->sut->is_file)
-        mem_set_now(w->db, wall);
+    if (w->sut->set_now != NULL)
+        w->sut->set_now(w->db, wall);
 }
 
 void time_pass(world *w, outbox_relay_t *r, int64_t ms, int64_t slice)

@@ -12,7 +12,7 @@
 /* ---- the database's clock ------------------------------------------- */
 
 /* As world_open(), but the database's clock stands still until it is moved:
- * in memory by the store, in SQLite by a VFS.  One at a time. */
+ * in SQLite by a VFS, else by the store under test.  One at a time. */
 void    timed_open(world *w, int which);
 void    timed_close(world *w);
 int64_t wall_ms(void);

@@ -561,8 +561,10 @@ void add_ops_tests(Suite *s)
                         n_suts);
     tcase_add_loop_test(tc, starts_are_counted_until_the_trial_ends, 0,
                         n_suts);
-    tcase_add_loop_test(tc, trimming_spares_cursors_and_the_newest, 0, n_suts);
-    tcase_add_loop_test(tc, trimming_waits_for_the_slowest_lane, 0, n_suts);
+    tcase_add_loop_test(tc, trimming_spares_cursors_and_the_newest, 0,
+                        SUTS_BY_ROW);
+    tcase_add_loop_test(tc, trimming_waits_for_the_slowest_lane, 0,
+                        SUTS_BY_ROW);
     tcase_add_loop_test(tc, reading_checks_every_anchor, 0, n_suts);
     tcase_add_loop_test(tc, own_transactions_refuse_an_open_one, 0, n_suts);
 }

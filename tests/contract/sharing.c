@@ -8,7 +8,6 @@
 
 #include <outbox/store.h>
 
-#include "common/sut_sqlite.h"
 #include "memory/memory_store.h"
 
 #include <stdio.h>
@@ -317,15 +316,7 @@ END_TEST
 /* Its beats are not written, though all else is: others take over. */
 static void freeze_beats(crowd *c)
 {
-    if (!c->w.sut->is_file) {
-        mem_freeze_beats(c->link[0].conn, 1);
-        return;
-    }
-    sqlite_tamper(c->w.db,
-                  "CREATE TABLE frozen AS SELECT relay FROM outbox_relay;"
-                  "CREATE TRIGGER freeze BEFORE UPDATE ON outbox_relay"
-                  " WHEN NEW.relay IN (SELECT relay FROM frozen)"
-                  " BEGIN SELECT RAISE(IGNORE); END");
+    c->w.sut->freeze_beats(c->w.db, &c->link[0]);
 }
 
 START_TEST(a_frozen_beat_loses_the_lanes)

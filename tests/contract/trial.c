@@ -7,7 +7,6 @@
 
 #include <outbox/store.h>
 
-#include "common/sut_sqlite.h"
 #include "memory/memory_store.h"
 
 #include <string.h>
@@ -270,12 +269,7 @@ END_TEST
 
 static int64_t trials_noted(mortal *m)
 {
-    if (!m->w.sut->is_file)
-        return mem_calls(m->w.db, MEM_TRIAL);
-    sqlite3 *db = sqlite_open(m->w.db);
-    int64_t n = sqlite_number(db, "SELECT sum(starts) FROM outbox_lane");
-    sqlite3_close(db);
-    return n;
+    return m->w.sut->trials(m->w.db);
 }
 
 START_TEST(without_a_crash_no_trial_is_written)
