@@ -179,17 +179,17 @@ END_TEST
 START_TEST(a_handle_with_flags_of_a_newer_header)
 {
     world w;
-    outbox_options opt = { .size = sizeof opt, .flags = 1 };
+    outbox_options opt = { .size = sizeof opt, .flags = 8 };
     outbox_error err;
     outbox_t *ob = (void *)&w;
 
     world_open(&w, _i);
     ck_refused(w.sut->outbox(&ob, w.app, &opt, &err), OUTBOX_EINVAL,
-               "outbox_options.flags", "1");
+               "outbox_options.flags", "8");
     ck_assert_ptr_null(ob);
-    opt.flags = OUTBOX_LOCK_KEYS | 8;
+    opt.flags = OUTBOX_LOCK_KEYS | 16;
     ck_refused(w.sut->connect(&ob, w.db, &opt, NULL, &err), OUTBOX_EINVAL,
-               "outbox_options.flags", "6");
+               "outbox_options.flags", "12");
     ck_assert_ptr_null(ob);
     opt.flags = OUTBOX_LOCK_KEYS;       /* which is no news */
     ck_ok(w.sut->outbox(&ob, w.app, &opt, &err));
