@@ -276,6 +276,16 @@ static PGresult *good(ob_pg *st, PGresult *res, const char *doing, int *rc,
     return NULL;
 }
 
+char *ob_pg_text_of(ob_pg *st, enum ob_pg_stmt which, int *rc,
+                    outbox_error *err)
+{
+    char *sql = ob_pg_expand(st, pg_statements[which]);
+
+    *rc = sql != NULL ? OUTBOX_OK
+                      : outbox_error_set(err, OUTBOX_ENOMEM, "out of memory");
+    return sql;
+}
+
 int ob_pg_prepare(ob_pg *st, enum ob_pg_stmt which, const char *doing,
                   outbox_error *err)
 {
@@ -285,9 +295,9 @@ int ob_pg_prepare(ob_pg *st, enum ob_pg_stmt which, const char *doing,
 
     if (st->pooled || st->session->prepared[which])
         return OUTBOX_OK;
-    char *sql = ob_pg_expand(st, pg_statements[which]);
+    char *sql = ob_pg_text_of(st, which, &rc, err);
     if (sql == NULL)
-        return outbox_error_set(err, OUTBOX_ENOMEM, "out of memory");
+        return rc;
     ob_pg_name(st, which, name);
     PGresult *res = good(st, prepare_text(st, name, sql, doing, &rc, err),
                          doing, &rc, err);

@@ -46,6 +46,7 @@ static int schema_set(ob_pg *st, const char *schema, outbox_error *err)
                                     "outbox_options.schema may not hold "
                                     "control characters, ' or \\");
     }
+    memcpy(st->name, schema, n + 1);
     *to++ = '"';
     for (; *schema != '\0'; schema++) {
         if (*schema == '"')
@@ -89,6 +90,7 @@ static int store_new(ob_pg **out, const outbox_options *opt,
     st->pooled = o.flags & OUTBOX_POOLED;
     st->quiet = o.flags & (OUTBOX_QUIET | OUTBOX_POOLED);
     st->lock_keys = o.flags & OUTBOX_LOCK_KEYS;
+    st->max_backlog = o.max_backlog;
     st->deadline_ms = OB_PG_DEADLINE_MS;
     rc = schema_set(st, o.schema, err);
     if (rc != OUTBOX_OK) {

@@ -2,4 +2,147 @@
  *
  * pg_statements_caller.h - statements on the caller's connection, and those
  * with which a handle finds its tables.
+ *
+ * Functions are qualified: the caller's search_path is not ours.
  */
+
+#define PG_NOW_MS \
+    "(extract(epoch FROM pg_catalog.clock_timestamp()) * 1000)" \
+    "::pg_catalog.int8"
+
+/* Cannot fail, so that the caller's transaction outlives the answer. */
+OB_PG_STATEMENT(PG_TABLES,
+    "SELECT pg_catalog.has_schema_privilege(n.oid, 'USAGE'),"
+    " pg_catalog.has_table_privilege(c.oid, 'SELECT'),"
+    " s.system_identifier, (SELECT d.oid::pg_catalog.int8"
+    " FROM pg_catalog.pg_database d"
+    " WHERE d.datname = pg_catalog.current_database())"
+    " FROM pg_catalog.pg_control_system() s"
+    " LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = $1::text"
+    " LEFT JOIN pg_catalog.pg_class c"
+    " ON c.relnamespace = n.oid AND c.relname = 'meta'")
+
+OB_PG_STATEMENT(PG_META, "SELECT version, lanes FROM \"outbox\".meta")
+
+/* The bell: a relay that is about to sleep holds the lock.  $10 NULL: it is
+ * never rung. */
+#define PG_BELL(key, channel) \
+    " CASE WHEN NOT pg_catalog.pg_try_advisory_xact_lock_shared(" key ")" \
+    " THEN pg_catalog.pg_notify(" channel ", '') END"
+
+#define PG_EVENT \
+    "lane, id, topic, type, key, content_type, headers, payload, expires_ms"
+
+OB_PG_STATEMENT(PG_APPEND,
+    "INSERT INTO \"outbox\".log (seg, " PG_EVENT ") VALUES"
+    " ((SELECT seg FROM \"outbox\".meta), $1, $2, $3, $4, $5, $6, $7, $8, $9)"
+    " RETURNING position, published_ms," PG_BELL("$10", "$11"))
+
+/* Arrays keep their order; numbers are given as the rows come. */
+OB_PG_STATEMENT(PG_APPEND_MANY,
+    "INSERT INTO \"outbox\".log (seg, " PG_EVENT ")"
+    " SELECT (SELECT seg FROM \"outbox\".meta), * FROM"
+    " unnest($1::int2[], $2::uuid[], $3::text[], $4::text[], $5::text[],"
+    " $6::text[], $7::text[], $8::bytea[], $9::int8[])"
+    " RETURNING position, published_ms," PG_BELL("$10", "$11"))
+
+/* With keys to claim ($12) and times to wait for ($13).  Of a key that comes
+ * twice the first event counts.  Keys are claimed in their own order, or two
+ * publishers could wait for each other. */
+OB_PG_STATEMENT(PG_APPEND_RARE,
+    "WITH given AS MATERIALIZED (SELECT *, " PG_NOW_MS " AS now_ms FROM"
+    " unnest($1::int2[], $2::uuid[], $3::text[], $4::text[], $5::text[],"
+    " $6::text[], $7::text[], $8::bytea[], $9::int8[], $12::text[],"
+    " $13::int8[]) WITH ORDINALITY AS g (" PG_EVENT ", dedup_key, due_ms,"
+    " n)), claimed AS (INSERT INTO \"outbox\".dedup (dedup_key)"
+    " SELECT DISTINCT dedup_key FROM given WHERE dedup_key IS NOT NULL"
+    " ORDER BY 1 ON CONFLICT DO NOTHING RETURNING dedup_key),"
+    " fresh AS MATERIALIZED (SELECT g.*, due_ms > now_ms AS waits"
+    " FROM given g WHERE dedup_key IS NULL OR"
+    " (EXISTS (SELECT 1 FROM claimed c WHERE c.dedup_key = g.dedup_key) AND"
+    " n = (SELECT min(n) FROM given o WHERE o.dedup_key = g.dedup_key))),"
+    " logged AS (INSERT INTO \"outbox\".log (seg, " PG_EVENT ")"
+    " SELECT (SELECT seg FROM \"outbox\".meta), " PG_EVENT
+    " FROM fresh WHERE NOT waits ORDER BY n"
+    " RETURNING position, published_ms," PG_BELL("$10", "$11") " AS bell),"
+    " waiting AS (INSERT INTO \"outbox\".scheduled (due_ms, " PG_EVENT ")"
+    " SELECT due_ms, " PG_EVENT " FROM fresh WHERE waits ORDER BY n"
+    " RETURNING seq, published_ms,"
+    " " PG_BELL("$10", "$11") " AS bell)"
+    " SELECT coalesce(l.position, -w.seq),"
+    " coalesce(l.published_ms, w.published_ms), f.n FROM"
+    " (SELECT n, waits, row_number() OVER (PARTITION BY waits ORDER BY n) AS r"
+    " FROM fresh) f LEFT JOIN (SELECT *,"
+    " row_number() OVER (ORDER BY position) AS r FROM logged) l"
+    " ON NOT f.waits AND l.r = f.r LEFT JOIN (SELECT *,"
+    " row_number() OVER (ORDER BY seq) AS r FROM waiting) w"
+    " ON f.waits AND w.r = f.r ORDER BY f.n")
+
+OB_PG_STATEMENT(PG_LOCK_KEYS,
+    "SELECT pg_catalog.pg_advisory_xact_lock(k) FROM unnest($1::int8[]) k")
+
+OB_PG_STATEMENT(PG_COMMIT, "COMMIT")
+
+/* Not yet passed by every subscription, but no more than $1: it stops
+ * counting there.  A lane's cursor is (window, position): past are the windows
+ * before it, and what has up to that position in it. */
+OB_PG_STATEMENT(PG_BACKLOG,
+    "WITH cursors AS MATERIALIZED (SELECT l.lane,"
+    " coalesce(a.\"window\", 0) AS n, coalesce(a.position, 0) AS position"
+    " FROM \"outbox\".lane l LEFT JOIN LATERAL (SELECT \"window\", position"
+    " FROM \"outbox\".ack a WHERE a.sub = l.sub AND a.lane = l.lane"
+    " ORDER BY seq DESC LIMIT 1) a ON true),"
+    " last AS MATERIALIZED (SELECT DISTINCT ON (lane) c.lane, c.position,"
+    " at.hi, before.hi AS lo FROM cursors c"
+    " LEFT JOIN \"outbox\".\"window\" at ON at.n = c.n"
+    " LEFT JOIN \"outbox\".\"window\" before ON before.n = c.n - 1"
+    " ORDER BY c.lane, c.n, c.position),"
+    " least AS MATERIALIZED (SELECT min(pg_catalog.pg_snapshot_xmin("
+    " coalesce(lo, '1:1:'))) AS xid FROM last)"
+    " SELECT (SELECT count(*) FROM (SELECT 1 FROM \"outbox\".log e"
+    " LEFT JOIN last l ON l.lane = e.lane"
+    " WHERE e.xid >= coalesce((SELECT xid FROM least), '0'::xid8)"
+    " AND NOT coalesce(pg_catalog.pg_visible_in_snapshot(e.xid, l.lo), false)"
+    " AND NOT coalesce(pg_catalog.pg_visible_in_snapshot(e.xid, l.hi)"
+    " AND e.position <= l.position, false) LIMIT $1) x) +"
+    " (SELECT count(*) FROM (SELECT 1 FROM \"outbox\".scheduled LIMIT $1) y)")
+
+OB_PG_STATEMENT(PG_ACCEPT,
+    "INSERT INTO \"outbox\".inbox (consumer, id, is_uuid) VALUES ($1, $2, $3)"
+    " ON CONFLICT DO NOTHING")
+
+OB_PG_STATEMENT(PG_PRUNE,
+    "DELETE FROM \"outbox\".inbox WHERE ctid = ANY (ARRAY(SELECT ctid"
+    " FROM \"outbox\".inbox WHERE accepted_ms < " PG_NOW_MS " - $1"
+    " ORDER BY accepted_ms LIMIT $2 FOR UPDATE SKIP LOCKED))")
+
+/* ---- attaching ------------------------------------------------------ */
+
+/* Of the connection's own server, and of the tables that it has. */
+OB_PG_STATEMENT(PG_ATTACH,
+    "SELECT m.system, s.system_identifier, pg_catalog.pg_is_in_recovery(),"
+    " (SELECT q.seqcache FROM pg_catalog.pg_sequence q"
+    " WHERE q.seqrelid = '\"outbox\".position'::pg_catalog.regclass)"
+    " FROM \"outbox\".meta m, pg_catalog.pg_control_system() s")
+
+OB_PG_STATEMENT(PG_FIND_SUB,
+    "SELECT sub, keep_ms, paused, generation FROM \"outbox\".subscription"
+    " WHERE name = $1")
+
+OB_PG_STATEMENT(PG_ADD_SUB,
+    "INSERT INTO \"outbox\".subscription (name, keep_ms) VALUES ($1, $2)"
+    " ON CONFLICT DO NOTHING RETURNING sub")
+
+OB_PG_STATEMENT(PG_KEEP_SUB,
+    "UPDATE \"outbox\".subscription SET keep_ms = $2 WHERE sub = $1")
+
+/* $3: begin behind the newest window. */
+OB_PG_STATEMENT(PG_ADD_LANES,
+    "WITH lanes AS (INSERT INTO \"outbox\".lane (sub, lane)"
+    " SELECT $1, n FROM pg_catalog.generate_series(0, $2::int4 - 1) n"
+    " RETURNING lane)"
+    " INSERT INTO \"outbox\".ack (aseg, sub, lane, token, \"window\","
+    " position) SELECT m.ack_seg, $1::int8, l.lane, 0,"
+    " CASE WHEN $3::bool THEN (SELECT max(n) FROM \"outbox\".\"window\")"
+    " ELSE 0 END, CASE WHEN $3 THEN 9223372036854775807 ELSE 0 END"
+    " FROM lanes l, \"outbox\".meta m")

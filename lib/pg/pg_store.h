@@ -2,9 +2,10 @@
  *
  * pg_store.h - the PostgreSQL store, shared by its files: pg_open.c opens and
  * connects, pg_exec.c runs statements, pg_param.c has their values, pg_error.c
- * maps errors, pg_schema.c migrates and attaches, pg_publish.c and pg_inbox.c work in the caller's transaction;
- * for the relay, pg_lease.c, _read.c, _save.c and _tidy.c work in its own,
- * and pg_wait.c sleeps; pg_admin.c serves people.
+ * maps errors, pg_schema.c migrates and attaches, pg_publish.c and pg_inbox.c
+ * work in the caller's transaction; for the relay, pg_lease.c, _read.c,
+ * _window.c, _save.c and _tidy.c work in its own, and pg_wait.c sleeps;
+ * pg_admin.c serves people.
  */
 #ifndef OB_PG_STORE_H
 #define OB_PG_STORE_H
@@ -83,6 +84,8 @@ typedef struct ob_pg {
     bool          standby;              /* as of the connect */
     int           deadline_ms;          /* own: for each statement */
     char          schema[2 * OB_PG_SCHEMA_MAX + 3];     /* quoted */
+    char          name[OB_PG_SCHEMA_MAX + 1];           /* not quoted */
+    int64_t       max_backlog;
     char         *conninfo;             /* own: to connect again */
     int         (*on_connect)(void *arg, void *db);
     void         *on_connect_arg;
@@ -155,6 +158,8 @@ int ob_pg_ready(ob_pg *st, outbox_error *err);
 /* The name under which a statement is prepared, and preparing it. */
 void ob_pg_name(const ob_pg *st, enum ob_pg_stmt which,
                 char name[OB_PG_NAME_MAX]);
+char *ob_pg_text_of(ob_pg *st, enum ob_pg_stmt which, int *rc,
+                    outbox_error *err);         /* free it */
 int ob_pg_prepare(ob_pg *st, enum ob_pg_stmt which, const char *doing,
                   outbox_error *err);
 /* Run text with parameters once, without preparing it. */
@@ -221,6 +226,15 @@ int ob_pg_read(outbox_store *s, int64_t sub, outbox_lane *lanes, uint32_t n,
                int limit, outbox_sink *sink, void *arg, outbox_error *err);
 /* Forget the windows: of a connection that is gone. */
 void ob_pg_windows_forget(ob_pg *st);
+/* Cut a window at the head, if there is anything to put in it: for attach,
+ * outside of a transaction.  A subscription that begins now then stands at
+ * (newest window, INT64_MAX).  It is in the same transaction as its row in
+ * "outbox".subscription: whoever trims takes SHARE MODE of that table (NOWAIT)
+ * first, or it could truncate what such a one has yet to see. */
+int ob_pg_window_cut(ob_pg *st, outbox_error *err);
+/* The log was restored in another cluster: give all of it this one's
+ * transaction number, and begin anew.  For attach, no transaction is open. */
+int ob_pg_rebase(ob_pg *st, outbox_error *err);
 /* Columns 0 to 11 of a result: window, position, id, topic, type, key,
  * content_type, headers, payload, published_ms, expires_ms, lane. */
 void ob_pg_row(const PGresult *res, int i, outbox_row *row);

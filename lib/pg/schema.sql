@@ -3,9 +3,9 @@
 -- The tables of outbox and inbox in PostgreSQL (13 or newer), version 1.
 --
 -- The library writes its schema for "outbox".  Those who run migrations
--- themselves run this file in one transaction; outbox_migrate() then finds
--- the version.  outbox_pg(3) has the grants for a publisher, a relay and a
--- reader.
+-- themselves run this file in one transaction (psql -1 -f); outbox_migrate()
+-- then finds the version.  outbox_pg(3) has the grants for a publisher, a relay
+-- and a reader.
 
 CREATE SCHEMA IF NOT EXISTS "outbox";
 
@@ -213,3 +213,10 @@ CREATE TABLE "outbox".inbox (
     PRIMARY KEY (consumer, id, is_uuid)
 );
 CREATE INDEX inbox_age ON "outbox".inbox (accepted_ms);
+
+-- 16 lanes: say how many here, or never.  The library does it by its options,
+-- and notes a checksum of this text.
+INSERT INTO "outbox".meta (version, lanes, system)
+    SELECT 1, 16, system_identifier FROM pg_control_system();
+INSERT INTO "outbox".migration (version, checksum, applied_ms)
+    VALUES (1, 'by hand', (extract(epoch FROM clock_timestamp()) * 1000));
