@@ -30,7 +30,8 @@
 # ./configure; autoconf makes one, which writes config.mak.autogen and
 # nothing else; config.mak overrules it.
 #
-#   prefix=/usr/local    and libdir, includedir, mandir, pkgconfigdir below it
+#   prefix=/usr/local    and libdir, includedir, mandir, datadir, pkgconfigdir
+#                        below it
 #   DESTDIR=             put in front of every path that install writes to
 #   CC, CXX, CFLAGS, CPPFLAGS, LDFLAGS, AR, INSTALL, PKG_CONFIG
 #                        also from the environment; what the library itself
@@ -42,7 +43,7 @@
 #                        another directory: make -f /path/to/Makefile
 #   PARTS="outbox outbox-sqlite"
 #                        which libraries of the table below to build
-#   STORES="sqlite"      which stores the amalgamation holds
+#   STORES="sqlite"      which stores the amalgamation holds: sqlite, pg
 #   SQLITE3_CFLAGS, SQLITE3_LIBS, and so on for each foreign package: used
 #                        instead of what pkg-config says
 #   V=1                  show the commands
@@ -67,6 +68,7 @@ prefix       = /usr/local
 libdir       = $(prefix)/lib
 includedir   = $(prefix)/include
 mandir       = $(prefix)/share/man
+datadir      = $(prefix)/share/liboutbox
 pkgconfigdir = $(libdir)/pkgconfig
 DESTDIR      =
 O            = .build
@@ -120,6 +122,7 @@ outbox-pg_DIRS    := pg
 outbox-pg_HEADERS := pg.h
 outbox-pg_NEEDS   := outbox
 outbox-pg_PKGS    := libpq
+outbox-pg_SQL     := pg/schema.sql
 
 outbox-cloudevents_ABOUT   := Outbox events as CloudEvents 1.0
 outbox-cloudevents_FILES   := transport/cloudevents.c \
@@ -423,6 +426,8 @@ $(B)/man.done: $(wildcard $(TOP)/man/*.[0-9]) $(S)tests/bin/manpages.sh
 	@touch $@
 
 PAGES  = $(patsubst $(B)/man/%,%,$(shell find $(B)/man -type f))
+# Schemas for those who run migrations themselves, named for their part.
+SQLS   = $(foreach p,$(PARTS),$($(p)_SQL:%=$(p).sql))
 INTO   = $(INSTALL) -d $(DESTDIR)$(1) && $(INSTALL) -m
 LIBDIR = $(DESTDIR)$(libdir)
 
@@ -438,6 +443,9 @@ install: all $(B)/man.done
 	$(Q)for page in $(PAGES); do $(INSTALL) -d \
 		$(DESTDIR)$(mandir)/$${page%/*} && $(INSTALL) -m 644 \
 		$(B)/man/$$page $(DESTDIR)$(mandir)/$$page || exit; done
+	$(Q)$(foreach p,$(PARTS),$(if $($(p)_SQL),$(call \
+		INTO,$(datadir)) 644 $(S)lib/$($(p)_SQL) \
+		$(DESTDIR)$(datadir)/$(p).sql;))
 
 uninstall: $(B)/man.done
 	rm -f $(HEADERS:$(S)include/%=$(DESTDIR)$(includedir)/%)
@@ -445,8 +453,10 @@ uninstall: $(B)/man.done
 		$(PARTS:%=$(LIBDIR)/lib%.so.$(SONAME)) \
 		$(PARTS:%=$(LIBDIR)/lib%.so.$(VERSION))
 	rm -f $(PARTS:%=$(DESTDIR)$(pkgconfigdir)/%.pc)
-	$(Q)rm -f $(PAGES:%=$(DESTDIR)$(mandir)/%)
-	$(Q)rmdir $(DESTDIR)$(includedir)/outbox 2>/dev/null || true
+	$(Q)rm -f $(PAGES:%=$(DESTDIR)$(mandir)/%) \
+		$(SQLS:%=$(DESTDIR)$(datadir)/%)
+	$(Q)rmdir $(DESTDIR)$(includedir)/outbox $(DESTDIR)$(datadir) \
+		2>/dev/null || true
 
 AMALGAM       = $(B)/amalgamation
 AMALGAM_PARTS = outbox $(STORES:%=outbox-%)

@@ -5,9 +5,9 @@
 #
 # out/outbox.h holds the public headers, out/outbox.c everything else.  Our
 # own includes are replaced by the file they name, the first time, and by
-# nothing after that; generated text (.inc) each time.  What makes this so
-# simple is a rule of the tree: names of files and of static functions are
-# unique in it.
+# nothing after that; generated text (.inc) and lists of statements each time.
+# What makes this so simple is a rule of the tree: names of files and of static
+# functions are unique in it.
 set -eu
 
 top=$1 gen=$2 out=$3 headers=$4 sources=$5
@@ -41,7 +41,7 @@ function paste(file,    line, name, again, found) {
         found = line ~ /"/ || name ~ /^outbox\// ? find(name) : ""
         if (found == "")
             print line
-        else if (name ~ /\.inc$/ || !(again in seen)) {
+        else if (name ~ /\.inc$|_statements/ || !(again in seen)) {
             seen[again] = 1
             paste(found)
         }

@@ -218,7 +218,7 @@ void ob_pg_name(const ob_pg *st, enum ob_pg_stmt which,
              (int)which);
 }
 
-static PGresult *sent(ob_pg *st, int ok, const char *doing, int *rc,
+static PGresult *result_of(ob_pg *st, int ok, const char *doing, int *rc,
                       outbox_error *err)
 {
     PGresult *res = ok ? answer(st, doing, rc, err) : NULL;
@@ -234,7 +234,7 @@ static PGresult *run_text(ob_pg *st, const char *sql, const ob_pg_params *p,
     if (!st->own)
         return PQexecParams(st->conn, sql, p->n, NULL, p->value, p->length,
                             p->format, 1);
-    return sent(st, PQsendQueryParams(st->conn, sql, p->n, NULL, p->value,
+    return result_of(st, PQsendQueryParams(st->conn, sql, p->n, NULL, p->value,
                                       p->length, p->format, 1),
                 doing, rc, err);
 }
@@ -246,7 +246,7 @@ static PGresult *run_prepared(ob_pg *st, const char *name,
     if (!st->own)
         return PQexecPrepared(st->conn, name, p->n, p->value, p->length,
                               p->format, 1);
-    return sent(st, PQsendQueryPrepared(st->conn, name, p->n, p->value,
+    return result_of(st, PQsendQueryPrepared(st->conn, name, p->n, p->value,
                                         p->length, p->format, 1),
                 doing, rc, err);
 }
@@ -256,7 +256,7 @@ static PGresult *prepare_text(ob_pg *st, const char *name, const char *sql,
 {
     if (!st->own)
         return PQprepare(st->conn, name, sql, 0, NULL);
-    return sent(st, PQsendPrepare(st->conn, name, sql, 0, NULL), doing, rc,
+    return result_of(st, PQsendPrepare(st->conn, name, sql, 0, NULL), doing, rc,
                 err);
 }
 
@@ -371,7 +371,7 @@ int ob_pg_exec(ob_pg *st, const char *sql, const char *doing,
     char *text = ob_pg_expand(st, sql);
     if (text == NULL)
         return outbox_error_set(err, OUTBOX_ENOMEM, "out of memory");
-    PGresult *res = st->own ? sent(st, PQsendQuery(st->conn, text), doing,
+    PGresult *res = st->own ? result_of(st, PQsendQuery(st->conn, text), doing,
                                    &rc, err)
                             : PQexec(st->conn, text);
     mem->free(mem->arg, text);

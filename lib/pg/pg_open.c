@@ -70,7 +70,7 @@ static void names_set(ob_pg *st)
              (unsigned long long)hash);
 }
 
-static int store_new(ob_pg **out, const outbox_options *opt,
+static int pg_store_new(ob_pg **out, const outbox_options *opt,
                      outbox_error *err)
 {
     outbox_options o;
@@ -112,7 +112,7 @@ void ob_pg_disconnect(ob_pg *st)
     st->in_tx = st->listening = st->asleep = false;
 }
 
-static void store_close(outbox_store *s)
+static void pg_store_close(outbox_store *s)
 {
     ob_pg *st = (ob_pg *)s;
     outbox_allocator mem = st->base.mem;
@@ -124,12 +124,12 @@ static void store_close(outbox_store *s)
     mem.free(mem.arg, st);
 }
 
-static int borrow(ob_pg **out, struct pg_conn *conn,
+static int borrow_conn(ob_pg **out, struct pg_conn *conn,
                   const outbox_options *opt, outbox_error *err)
 {
     if (conn == NULL)
         return outbox_error_set(err, OUTBOX_EINVAL, "conn is NULL");
-    int rc = store_new(out, opt, err);
+    int rc = pg_store_new(out, opt, err);
     if (rc == OUTBOX_OK)
         (*out)->conn = conn;
     return rc;
@@ -143,12 +143,12 @@ int outbox_pg_open(outbox_t **out, struct pg_conn *conn,
     if (out == NULL)
         return outbox_error_set(err, OUTBOX_EINVAL, "out is NULL");
     *out = NULL;
-    int rc = borrow(&st, conn, opt, err);
+    int rc = borrow_conn(&st, conn, opt, err);
     if (rc != OUTBOX_OK)
         return rc;
     rc = outbox_from_store(out, &st->base, opt, err);
     if (rc != OUTBOX_OK)
-        store_close(&st->base);
+        pg_store_close(&st->base);
     return rc;
 }
 
@@ -160,12 +160,12 @@ int inbox_pg_open(inbox_t **out, struct pg_conn *conn,
     if (out == NULL)
         return outbox_error_set(err, OUTBOX_EINVAL, "out is NULL");
     *out = NULL;
-    int rc = borrow(&st, conn, opt, err);
+    int rc = borrow_conn(&st, conn, opt, err);
     if (rc != OUTBOX_OK)
         return rc;
     rc = inbox_from_store(out, &st->base, opt, err);
     if (rc != OUTBOX_OK)
-        store_close(&st->base);
+        pg_store_close(&st->base);
     return rc;
 }
 
@@ -173,7 +173,7 @@ int inbox_pg_open(inbox_t **out, struct pg_conn *conn,
 
 /* What the caller's conninfo says goes first, but for the encoding.
  * tcp_user_timeout bounds a connect(2) too: then the next host is tried. */
-static PGconn *start(const char *conninfo)
+static PGconn *connect_start(const char *conninfo)
 {
     static const char *const names[] = {
         "keepalives_idle", "keepalives_interval", "keepalives_count",
@@ -233,7 +233,7 @@ int ob_pg_version_check(const ob_pg *st, outbox_error *err)
 
 /* The server ends by itself what we have given up.  Behind a pooler the
  * settings would stay with the next user of its connection. */
-static int settings(ob_pg *st, outbox_error *err)
+static int own_settings(ob_pg *st, outbox_error *err)
 {
     /* First of all: it may set a role. */
     if (st->on_connect != NULL &&
@@ -278,14 +278,14 @@ int ob_pg_reconnect(ob_pg *st, outbox_error *err)
 {
     ob_pg_disconnect(st);
     st->broken = false;
-    st->conn = start(st->conninfo);
+    st->conn = connect_start(st->conninfo);
     if (st->conn == NULL)
         return outbox_error_set(err, OUTBOX_ENOMEM, "out of memory");
     int rc = connect_wait(st, err);
     if (rc == OUTBOX_OK)
         rc = ob_pg_version_check(st, err);
     if (rc == OUTBOX_OK)
-        rc = settings(st, err);
+        rc = own_settings(st, err);
     if (rc == OUTBOX_OK)
         rc = ask_who(st, err);
     if (rc != OUTBOX_OK)
@@ -325,7 +325,7 @@ int outbox_pg_connect(outbox_t **out, const char *conninfo,
     *out = NULL;
     if (conninfo == NULL)
         return outbox_error_set(err, OUTBOX_EINVAL, "conninfo is NULL");
-    int rc = store_new(&st, opt, err);
+    int rc = pg_store_new(&st, opt, err);
     if (rc != OUTBOX_OK)
         return rc;
     st->own = true;
@@ -336,7 +336,7 @@ int outbox_pg_connect(outbox_t **out, const char *conninfo,
     if (rc == OUTBOX_OK)
         rc = outbox_from_store(out, &st->base, opt, err);
     if (rc != OUTBOX_OK)
-        store_close(&st->base);
+        pg_store_close(&st->base);
     return rc;
 }
 
@@ -367,5 +367,5 @@ static const outbox_store_ops pg_ops = {
     .wait = ob_pg_wait,
     .now_ms = ob_pg_now_ms,
     .notice = ob_pg_notice,
-    .close = store_close,
+    .close = pg_store_close,
 };

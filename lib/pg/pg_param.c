@@ -136,12 +136,23 @@ static void array_int(ob_pg *st, ob_pg_array *a, uint64_t v, int bytes)
     put_int(at + 4, v, bytes);
 }
 
+static int width_of(enum ob_pg_type type)
+{
+    switch (type) {
+    case OB_PG_BOOL:
+        return 1;
+    case OB_PG_INT2:
+        return 2;
+    case OB_PG_INT4:
+        return 4;
+    default:
+        return 8;
+    }
+}
+
 void ob_pg_array_int(ob_pg *st, ob_pg_array *a, int64_t v)
 {
-    array_int(st, a, (uint64_t)v,
-              a->type == OB_PG_BOOL   ? 1 :
-              a->type == OB_PG_INT2   ? 2 :
-              a->type == OB_PG_INT4   ? 4 : 8);
+    array_int(st, a, (uint64_t)v, width_of(a->type));
 }
 
 void ob_pg_array_null(ob_pg *st, ob_pg_array *a)

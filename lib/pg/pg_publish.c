@@ -250,7 +250,7 @@ static int append_only(ob_pg *st, enum ob_pg_stmt which,
 
 /* ---- with the COMMIT ------------------------------------------------ */
 
-static bool committed(const PGresult *res)
+static bool is_commit(const PGresult *res)
 {
     return PQresultStatus(res) == PGRES_COMMAND_OK &&
            strcmp(PQcmdStatus((PGresult *)(uintptr_t)res), "COMMIT") == 0;
@@ -267,7 +267,7 @@ static int in_doubt(outbox_error *err)
 static int commit_code(ob_pg *st, const PGresult *res, const char *doing,
                        outbox_error *err)
 {
-    if (committed(res))
+    if (is_commit(res))
         return OUTBOX_OK;
     if (PQstatus(st->conn) == CONNECTION_BAD)
         return in_doubt(err);
