@@ -324,6 +324,7 @@ BENCHER  := $(B)/tests/bench/bench
 TORTURE  := $(B)/fail/torture
 FAILOVER := $(B)/tests/failover/failover
 SIM      := $(B)/tests/sim/sim
+STORM    := $(B)/fail/storm
 TESTS    := $(UNIT) $(CONTRACT) $(EXAMPLES) \
 	$(if $(SANITIZE)$(COVERAGE),$(filter %/demo.sh,$(META)),$(META))
 
@@ -367,8 +368,12 @@ $(FAILOVER): $(call objs,tests/failover/*.c) $(filter-out %/main.o \
 	$(call say,LD)$(program)
 
 # A server for all tests that want one; no test pulls the plug.
-CLUSTER = $(if $(WITH_PG),sh $(TOP)/tests/bin/pg-cluster run -o fsync=off \
-	-o full_page_writes=off)
+CLUSTER = $(if $(WITH_PG),sh $(TOP)/tests/bin/pg-cluster run \
+	-o fsync=off -o full_page_writes=off)
+
+$(STORM): $(patsubst %.c,$(B)/fail/%.o,$(SRCS) \
+		$(call srcs,tests/pg/storm/*.c)) $(B)/stamp.link
+	$(call say,LD)$(program)
 
 # What the scripts find in their environment.
 ENVIRONMENT = unset MAKEFLAGS MFLAGS MAKELEVEL; \
