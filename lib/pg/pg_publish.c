@@ -468,7 +468,7 @@ int ob_pg_backlog(outbox_store *s, int64_t *events, outbox_error *err)
     if (rc != OUTBOX_OK)
         return rc;
     if (!count_is_fresh(st)) {
-        ob_pg_int8(&p, st->max_backlog + 1);
+        ob_pg_int8(&p, st->max_backlog + BACKLOG_FEW);
         PGresult *res = ob_pg_run(st, PG_BACKLOG, &p, "count the backlog",
                                   &rc, err);
         if (res == NULL)
@@ -483,7 +483,8 @@ int ob_pg_backlog(outbox_store *s, int64_t *events, outbox_error *err)
 
 /* ---- commit --------------------------------------------------------- */
 
-/* An effect that the broker thinks was had must survive a crash. */
+/* An effect that the broker thinks was had must survive a crash.  In an aborted
+ * transaction it is a ROLLBACK, which says so. */
 int ob_pg_commit(outbox_store *s, outbox_error *err)
 {
     static const char sql[] =
@@ -492,10 +493,11 @@ int ob_pg_commit(outbox_store *s, outbox_error *err)
         " COMMIT";
     ob_pg *st = (ob_pg *)s;
     int rc = ob_pg_transaction(st, err);
+    bool lost = PQtransactionStatus(st->conn) == PQTRANS_INERROR;
 
-    if (rc != OUTBOX_OK)
+    if (rc != OUTBOX_OK && !lost)
         return rc;
-    PGresult *res = PQexec(st->conn, sql);
+    PGresult *res = PQexec(st->conn, lost ? "COMMIT" : sql);
     rc = commit_code(st, res, "commit", err);
     PQclear(res);
     return rc;
