@@ -92,7 +92,8 @@ void ob_sqlite_keep_wal_short(ob_sqlite *st)
 
 enum { WAL_RESET_FIXED = 3051003 };
 
-/* Where locks or shared memory between machines cannot work (statfs(2)). */
+/* Where locks or shared memory between machines cannot work: NFS, SMB (three
+ * of its numbers), 9P, AFS, FUSE (statfs(2)). */
 static bool on_network(ob_sqlite *st)
 {
 #ifdef __linux__
