@@ -242,7 +242,7 @@ static int add_lanes(ob_sqlite *st, int64_t sub, const outbox_cursor *at,
         sqlite3_bind_int64(stmt, 1, sub);
         sqlite3_bind_int64(stmt, 2, lane);
         sqlite3_bind_int64(stmt, 3, at->position);
-        ob_sqlite_bind_bytes(stmt, 4, &anchor, false);
+        ob_sqlite_bind_bytes(st, stmt, 4, &anchor, false);
         rc = ob_sqlite_run(st, stmt, "add a lane", err);
     }
     return rc;
