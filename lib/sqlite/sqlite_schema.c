@@ -125,28 +125,28 @@ static int upgrade(ob_sqlite *st, uint32_t lanes, outbox_error *err)
     return rc;
 }
 
-/* The caller's connection may have no busy handler, and cannot be asked. */
-static int begin_patiently(ob_sqlite *st, outbox_error *err)
+static int migrate_once(ob_sqlite *st, uint32_t lanes, outbox_error *err)
 {
-    int64_t until_us = outbox_monotonic_us() + MIGRATE_WAIT_MS * 1000;
-    struct timespec pause = { 0, 1000000 };
-    int rc;
-
-    while ((rc = ob_sqlite_begin(st, SQ_BEGIN, err)) == OUTBOX_EBUSY &&
-           outbox_monotonic_us() < until_us)
-        nanosleep(&pause, NULL);
-    return rc;
-}
-
-int ob_sqlite_migrate(outbox_store *s, uint32_t lanes, outbox_error *err)
-{
-    ob_sqlite *st = (ob_sqlite *)s;
-    int rc = begin_patiently(st, err);
+    int rc = ob_sqlite_begin(st, SQ_BEGIN, err);
 
     if (rc != OUTBOX_OK)
         return rc;
     st->checked = false;
     return ob_sqlite_end(st, upgrade(st, lanes, err), err);
+}
+
+/* The caller's connection may have no busy handler, and cannot be asked.  In
+ * a rollback-journal database COMMIT, too, is busy while another reads. */
+int ob_sqlite_migrate(outbox_store *s, uint32_t lanes, outbox_error *err)
+{
+    int64_t until_us = outbox_monotonic_us() + MIGRATE_WAIT_MS * 1000;
+    struct timespec pause = { 0, 1000000 };
+    int rc;
+
+    while ((rc = migrate_once((ob_sqlite *)s, lanes, err)) == OUTBOX_EBUSY &&
+           outbox_monotonic_us() < until_us)
+        nanosleep(&pause, NULL);
+    return rc;
 }
 
 /* ---- checking ------------------------------------------------------- */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * test_sqlite_limits.c - what a connection with SQLITE_LIMIT_LENGTH lowered,
- * as its own hardening guide advises, does to publishing: what does not fit is
- * refused, never left out of the row.  And which file an open was about.
+ * test_sqlite.c - connections with settings of their own.  SQLITE_LIMIT_LENGTH
+ * lowered, as SQLite's hardening guide advises: what does not fit is refused,
+ * never left out of the row.  A rollback journal, where COMMIT is busy, too.
+ * And which file an open that failed was about.
  */
 #include "common/suite.h"
 #include "common/sut_sqlite.h"
@@ -101,6 +102,45 @@ START_TEST(no_mark_of_half_an_id)
 }
 END_TEST
 
+typedef struct crowd {
+    sqlite3 *reader;
+    int      begins;
+} crowd;
+
+/* The reader goes when the migration is begun for the second time. */
+static int on_statement(unsigned what, void *arg, void *stmt, void *text)
+{
+    crowd *c = arg;
+
+    (void)what, (void)stmt;
+    if (strcmp(text, "BEGIN IMMEDIATE") == 0 && ++c->begins == 2)
+        sqlite_exec(c->reader, "COMMIT");
+    return 0;
+}
+
+START_TEST(a_migration_outlasts_a_reader)
+{
+    const char *path = tmp_new("rollback");
+    sqlite3 *db = sqlite_open(path);
+    crowd c = { .reader = sqlite_open(path) };
+    outbox_error err = { 0 };
+    outbox_t *ob;
+
+    ck_assert_int_eq(sqlite_exec(db, "PRAGMA journal_mode = DELETE;"
+                                 "CREATE TABLE t(x)"), SQLITE_OK);
+    sqlite3_busy_timeout(db, 0);
+    ck_assert_int_eq(sqlite_exec(c.reader, "BEGIN; SELECT * FROM t"),
+                     SQLITE_OK);
+    sqlite3_trace_v2(db, SQLITE_TRACE_STMT, on_statement, &c);
+    ck_assert_int_eq(outbox_sqlite_open(&ob, db, NULL, &err), OUTBOX_OK);
+    ck_assert_msg(outbox_migrate(ob, &err) == OUTBOX_OK, "%s", err.text);
+    ck_assert_int_eq(c.begins, 2);
+    outbox_close(ob);
+    sqlite3_close(c.reader);
+    sqlite3_close(db);
+}
+END_TEST
+
 START_TEST(an_open_that_fails_names_the_file)
 {
     char uri[200], *path = uri + 5;
@@ -120,11 +160,12 @@ END_TEST
 
 int main(void)
 {
-    Suite *s = suite_create("sqlite limits");
-    TCase *tc = suite_case(s, "limits");
+    Suite *s = suite_create("sqlite");
+    TCase *tc = suite_case(s, "connections");
 
     tcase_add_test(tc, no_value_is_left_out);
     tcase_add_test(tc, no_mark_of_half_an_id);
+    tcase_add_test(tc, a_migration_outlasts_a_reader);
     tcase_add_test(tc, an_open_that_fails_names_the_file);
     return suite_main(s);
 }
