@@ -12,6 +12,7 @@ static const char *const sqlite_statements[SQ_COUNT_STMTS] = {
     [SQ_ROLLBACK] = "ROLLBACK",
     [SQ_DATA_VERSION] = "PRAGMA main.data_version",
     [SQ_SYNCHRONOUS] = "PRAGMA main.synchronous",
+    [SQ_JOURNAL] = "PRAGMA main.journal_mode",
     [SQ_LOCK] = "DELETE FROM main.\"outbox_meta\" WHERE 0",
     [SQ_META] = "SELECT version, lanes FROM main.\"outbox_meta\"",
     [SQ_APPEND] =

@@ -88,7 +88,7 @@ void ob_sqlite_keep_wal_short(ob_sqlite *st)
                                   NULL, NULL);
 }
 
-/* ---- what an operator should know --------------------------------------- */
+/* ---- what an operator should know ----------------------------------- */
 
 enum { WAL_RESET_FIXED = 3051003 };
 
@@ -115,21 +115,44 @@ static bool on_network(ob_sqlite *st)
     return false;
 }
 
+static bool in_wal_mode(ob_sqlite *st)
+{
+    outbox_error err;
+    bool wal = false;
+    int rc;
+    sqlite3_stmt *stmt = ob_sqlite_stmt(st, SQ_JOURNAL, &rc, &err);
+
+    if (stmt == NULL)
+        return false;
+    if (sqlite3_step(stmt) == SQLITE_ROW) {
+        const unsigned char *mode = sqlite3_column_text(stmt, 0);
+        wal = mode != NULL && strcmp((const char *)mode, "wal") == 0;
+    }
+    sqlite3_reset(stmt);
+    return wal;
+}
+
 int ob_sqlite_notice(outbox_store *s, int nth, char *text, size_t size)
 {
     ob_sqlite *st = (ob_sqlite *)s;
-    bool network = on_network(st);
+    bool wal = in_wal_mode(st);
+    int n = 0;
 
-    if (nth == 0 && sqlite3_libversion_number() < WAL_RESET_FIXED) {
+    if (wal && sqlite3_libversion_number() < WAL_RESET_FIXED && n++ == nth) {
         snprintf(text, size, "SQLite %s may corrupt a WAL database when one "
                  "connection checkpoints while another writes; this relay "
                  "never does, see outbox_sqlite(3)", sqlite3_libversion());
         return 1;
     }
-    if (network && nth <= 1) {
+    if (!wal && n++ == nth) {
+        snprintf(text, size, "the database is not in WAL mode: publishers and "
+                 "this relay shut each other out, see outbox_sqlite(3)");
+        return 1;
+    }
+    if (on_network(st) && n++ == nth) {
         snprintf(text, size, "the database is on a network file system, where "
                  "SQLite's locks are not to be trusted");
-        return nth == 0 || sqlite3_libversion_number() < WAL_RESET_FIXED;
+        return 1;
     }
     return 0;
 }

@@ -3,7 +3,7 @@
  * test_sqlite.c - connections with settings of their own.  SQLITE_LIMIT_LENGTH
  * lowered, as SQLite's hardening guide advises: what does not fit is refused,
  * never left out of the row.  A rollback journal, where COMMIT is busy, too.
- * And which file an open that failed was about.
+ * And what is said about a file that does not open, or opens badly set.
  */
 #include "common/suite.h"
 #include "common/sut_sqlite.h"
@@ -11,6 +11,7 @@
 #include <outbox/sqlite.h>
 #include <stdio.h>
 #include <string.h>
+#include <syslog.h>
 
 enum { SHORT = 300, LONG = 400 };
 
@@ -158,6 +159,52 @@ START_TEST(an_open_that_fails_names_the_file)
 }
 END_TEST
 
+static void note_word(void *arg, int level, const char *line)
+{
+    const char *words[] = { "may corrupt a WAL", "not in WAL mode" };
+    int *seen = arg;
+
+    for (int i = 0; i < 2; i++)
+        seen[i] += level == LOG_WARNING && strstr(line, words[i]) != NULL;
+}
+
+static outbox_verdict take(void *ctx, const outbox_event *ev,
+                           outbox_token token, outbox_error *why)
+{
+    (void)ctx, (void)ev, (void)token, (void)why;
+    return OUTBOX_ACK;
+}
+
+/* A loop test: 0 without, 1 with a WAL. */
+START_TEST(a_relay_warns_of_what_it_starts_on)
+{
+    const outbox_transport to = { .size = sizeof to, .send = take };
+    const char *path = tmp_new("warned");
+    int seen[2] = { 0 };
+    const outbox_relay_options opt = { .size = sizeof opt, .log = note_word,
+                                       .log_arg = seen };
+    sqlite3 *db = sqlite_open(path);
+    outbox_relay_t *relay;
+    outbox_t *ob, *own;
+
+    sqlite_exec(db, _i ? "PRAGMA journal_mode = WAL"
+                       : "PRAGMA journal_mode = DELETE");
+    ck_assert_int_eq(outbox_sqlite_open(&ob, db, NULL, NULL), OUTBOX_OK);
+    ck_assert_int_eq(outbox_migrate(ob, NULL), OUTBOX_OK);
+    ck_assert_int_eq(outbox_sqlite_connect(&own, path, NULL, NULL), OUTBOX_OK);
+    ck_assert_int_eq(outbox_relay_new(&relay, own, &to, &opt, NULL),
+                     OUTBOX_OK);
+    ck_assert_int_ge(outbox_relay_step(relay, 0, NULL), 0);
+    ck_assert_int_eq(outbox_relay_stop(relay, 1000, NULL), OUTBOX_OK);
+    ck_assert_int_eq(seen[0],
+                     _i == 1 && sqlite3_libversion_number() < 3051003);
+    ck_assert_int_eq(seen[1], _i == 0);
+    outbox_relay_free(relay);
+    outbox_close(ob);
+    sqlite3_close(db);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("sqlite");
@@ -167,5 +214,6 @@ int main(void)
     tcase_add_test(tc, no_mark_of_half_an_id);
     tcase_add_test(tc, a_migration_outlasts_a_reader);
     tcase_add_test(tc, an_open_that_fails_names_the_file);
+    tcase_add_loop_test(tc, a_relay_warns_of_what_it_starts_on, 0, 2);
     return suite_main(s);
 }
