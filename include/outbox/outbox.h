@@ -96,8 +96,10 @@ typedef struct outbox_event {
 
 enum {                                  /* limits, in bytes without the NUL */
     OUTBOX_MAX_TEXT_BYTES    = 1024,    /* topic, type, key, content_type,
-                                           dedup_key, names */
-    OUTBOX_MAX_HEADERS_BYTES = 65536,   /* all names and values together */
+                                           dedup_key, subscription,
+                                           consumer and the id that it had */
+    OUTBOX_MAX_HEADERS_BYTES = 65536,   /* all names and values together, and
+                                           3 more for each header */
     OUTBOX_MAX_LANES         = 64
 };
 
@@ -176,7 +178,8 @@ OUTBOX_MUST int inbox_prune(inbox_t *ib, int64_t keep_ms, int limit,
                             outbox_error *err);
 /* COMMIT, and make sure that it was one and is durable: a COMMIT of an
  * aborted transaction "succeeds" as a ROLLBACK.  Acknowledge to the broker
- * only after OUTBOX_OK. */
+ * only after OUTBOX_OK; not after OUTBOX_EABORTED or OUTBOX_ENOTX, mark and
+ * work are gone, nor after OUTBOX_EINDOUBT, they may be. */
 OUTBOX_MUST int inbox_commit(inbox_t *ib, outbox_error *err);
 OUTBOX_API void inbox_close(inbox_t *ib);
 

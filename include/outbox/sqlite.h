@@ -29,8 +29,10 @@ OUTBOX_MUST int inbox_sqlite_open(inbox_t **out, struct sqlite3 *db,
 
 /* Own: a connection of the handle's own to an existing file, by path or
  * "file:" URI, for a relay or for administration.  Refused with
- * OUTBOX_EINVAL: ":memory:" and "", which no second connection can see.
- * OUTBOX_EDB: no such file, not a database, no permission. */
+ * OUTBOX_EINVAL: ":memory:" and "", which no second connection can see, and
+ * an SQLite without threads.  OUTBOX_EDB: no such file, not a database, no
+ * permission.  OUTBOX_EBUSY: locked for 1 s.  OUTBOX_EREADONLY: it needs
+ * recovery and cannot be written.  OUTBOX_ENOMEM. */
 OUTBOX_MUST int outbox_sqlite_connect(outbox_t **out, const char *path,
                                       const outbox_options *opt,
                                       outbox_error *err);

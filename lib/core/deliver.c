@@ -22,22 +22,16 @@ typedef struct read_ctx {
     bool            full;
 } read_ctx;
 
-static bool follows(const outbox_row *row, const outbox_cursor *c)
-{
-    if (row->window != c->window)
-        return row->window > c->window;
-    return row->position > c->position;
-}
-
 static int read_sink(void *arg, const outbox_row *row)
 {
     read_ctx *ctx = arg;
     outbox_relay_t *r = ctx->r;
     uint64_t chain = ob_row_chain(row);
     uint32_t lane = (uint32_t)(chain % r->sub.lanes);
+    outbox_cursor at = { .window = row->window, .position = row->position };
     const ob_lane *l = &r->lanes[lane];
 
-    if (!l->mine || l->leaving || !follows(row, &l->read) ||
+    if (!l->mine || l->leaving || !ob_cursor_follows(&at, &l->read) ||
         (r->aside != NULL && ob_aside_has(r, row->position)) ||
         !ob_filter_match(r->opt.topics, &row->topic))
         return 0;
@@ -52,10 +46,8 @@ static void show_all(outbox_relay_t *r)
 {
     ob_slot *s;
 
-    while ((s = ob_window_unshown(&r->win, 0)) != NULL) {
-        r->lanes[s->lane].unsettled++;
+    while ((s = ob_window_unshown(&r->win, 0)) != NULL)
         ob_window_show(&r->win, s, ob_blocked_find(r, s->chain) != NULL);
-    }
     if (r->win.doomed > 0)
         r->dirty = true;
 }

@@ -51,7 +51,6 @@ void ob_lease_lost(outbox_relay_t *r, uint32_t lane)
     if (!l->mine)
         return;
     l->mine = l->leaving = false;
-    l->unsettled = 0;
     for (uint64_t i = 0; i < ob_window_used(&r->win); i++) {
         ob_slot *s = ob_window_nth(&r->win, i);
         if (s->lane == lane && s->lease == l->lease && s->state < OB_DONE)
@@ -156,7 +155,6 @@ static int lane_taken(outbox_relay_t *r, const outbox_lane *got,
     l->leaving = false;
     l->lease++;
     l->token = got->token;
-    l->unsettled = 0;
     l->read = l->done = l->saved = got->cursor;
     if (got->rescan)
         ob_relay_log(r, LOG_WARNING,

@@ -6,7 +6,9 @@
  * Progress is saved flush_ms after the first event that is worth it, and
  * when a relay stops; a crash sends again what was settled since.  A lane's
  * cursor is the last event up to which all of the lane's are settled; with
- * none unsettled it is as far as was read, whatever lanes that crossed.
+ * none unsettled it is as far as was read, whatever lanes that crossed.  Slots
+ * retire in the order of reading, but one that is slow holds up the cursor of
+ * its own lane only, and a parked one none: it has a row of its own.
  *
  * Invariants (tests/contract: progress; tests/torture: mutant "ack early"):
  *  1. A cursor never passes an event of its lane that is not DONE; and an
@@ -24,6 +26,21 @@
 
 enum { TRIM_MS = 10 };
 
+bool ob_cursor_follows(const outbox_cursor *c, const outbox_cursor *other)
+{
+    if (c->window != other->window)
+        return c->window > other->window;
+    return c->position > other->position;
+}
+
+/* Of its lane's present lease, and from the log. */
+static bool holds_cursor(const outbox_relay_t *r, const ob_slot *s)
+{
+    const ob_lane *l = &r->lanes[s->lane];
+
+    return l->mine && s->lease == l->lease && s->seq == 0;
+}
+
 /* Called with the lock held. */
 void ob_progress_retire(outbox_relay_t *r)
 {
@@ -31,9 +48,8 @@ void ob_progress_retire(outbox_relay_t *r)
 
     while ((s = ob_window_oldest_finished(&r->win)) != NULL) {
         ob_lane *l = &r->lanes[s->lane];
-        if (l->mine && s->lease == l->lease) {
-            l->unsettled--;
-            if (s->seq == 0)
+        if (holds_cursor(r, s)) {
+            if (ob_cursor_follows(&s->cursor, &l->done))
                 l->done = s->cursor;
             r->dirty = true;
         }
@@ -59,16 +75,32 @@ bool ob_progress_due(const outbox_relay_t *r)
            (r->win.doomed > 0 && r->win.inflight == 0 && !r->more);
 }
 
-static const outbox_cursor *target(const ob_lane *l)
-{
-    return l->unsettled == 0 ? &l->read : &l->done;
-}
+/* How far a lane has come, and what keeps it. */
+typedef struct reach {
+    outbox_cursor to;
+    bool          stops;        /* at an event that is not settled */
+    bool          busy;         /* with what was sent, or must be saved */
+    bool          changed;      /* a change of this save is in it */
+} reach;
 
-static bool moved(const ob_lane *l)
+static void reach_all(outbox_relay_t *r, reach *lanes)
 {
-    const outbox_cursor *to = target(l);
-
-    return to->position != l->saved.position || to->window != l->saved.window;
+    for (uint32_t i = 0; i < r->sub.lanes; i++)
+        lanes[i].to = r->lanes[i].done;
+    for (uint64_t i = 0; i < ob_window_used(&r->win); i++) {
+        const ob_slot *s = ob_window_nth(&r->win, i);
+        reach *lane = &lanes[s->lane];
+        lane->busy |= s->state == OB_SENT || s->state == OB_DOOMED;
+        if (!holds_cursor(r, s))
+            continue;
+        lane->stops |= s->state < OB_DONE;
+        if (!lane->stops && ob_cursor_follows(&s->cursor, &lane->to))
+            lane->to = s->cursor;
+    }
+    for (uint32_t i = 0; i < r->sub.lanes; i++) {
+        if (!lanes[i].stops)
+            lanes[i].to = r->lanes[i].read;
+    }
 }
 
 /* Everything that follows a parked event in its chain, but for what is still
@@ -91,7 +123,7 @@ static void change_of(const outbox_relay_t *r, const ob_slot *s,
 }
 
 /* In the order of reading, so that parked rows are in order. */
-static size_t collect_changes(outbox_relay_t *r, bool *lanes)
+static size_t collect_changes(outbox_relay_t *r, reach *lanes)
 {
     size_t n = 0;
 
@@ -105,21 +137,22 @@ static size_t collect_changes(outbox_relay_t *r, bool *lanes)
         doom_followers(r, s);
         change_of(r, s, &r->changes[n]);
         r->changed[n++] = s;
-        lanes[s->lane] = true;
+        lanes[s->lane].changed = true;
     }
     return n;
 }
 
-static uint32_t collect_lanes(const outbox_relay_t *r, const bool *changed,
+static uint32_t collect_lanes(const outbox_relay_t *r, const reach *lanes,
                               outbox_lane *io)
 {
     uint32_t n = 0;
 
     for (uint32_t i = 0; i < r->sub.lanes; i++) {
         const ob_lane *l = &r->lanes[i];
-        bool leaves = l->leaving && (l->unsettled == 0 || r->closing);
+        bool moved = ob_cursor_follows(&lanes[i].to, &l->saved);
+        bool leaves = l->leaving && (!lanes[i].busy || r->closing);
         bool acquitted = l->on_trial && r->win.inflight == 0;
-        if (!l->mine || !(moved(l) || changed[i] || leaves || acquitted))
+        if (!l->mine || !(moved || lanes[i].changed || leaves || acquitted))
             continue;
         memset(&io[n], 0, sizeof io[n]);
         io[n].lane = i;
@@ -127,7 +160,7 @@ static uint32_t collect_lanes(const outbox_relay_t *r, const bool *changed,
         io[n].release = leaves;
         io[n].on_trial = acquitted;
         memcpy(io[n].owner, r->id, 16);
-        io[n++].cursor = *target(l);
+        io[n++].cursor = lanes[i].to;
     }
     return n;
 }
@@ -209,10 +242,11 @@ static void save_refused(outbox_relay_t *r, const outbox_lane *io, uint32_t n)
 int ob_progress_save(outbox_relay_t *r, outbox_error *err)
 {
     outbox_lane io[OUTBOX_MAX_LANES];
-    bool lanes[OUTBOX_MAX_LANES] = { false };
+    reach lanes[OUTBOX_MAX_LANES] = { 0 };
 
     pthread_mutex_lock(&r->lock);
     size_t n_changes = collect_changes(r, lanes);
+    reach_all(r, lanes);
     uint32_t n = collect_lanes(r, lanes, io);
     pthread_mutex_unlock(&r->lock);
     r->dirty = false;
@@ -227,6 +261,7 @@ int ob_progress_save(outbox_relay_t *r, outbox_error *err)
     if (rc >= 0) {
         changes_saved(r, n_changes);
         lanes_saved(r, io, n);
+        r->dirty = r->dirty || n_changes > 0;   /* cursors may move now */
         r->trial_open = r->trial_open && r->win.inflight > 0;
         r->want_trim = true;
     } else if (rc == OUTBOX_ESTALE) {

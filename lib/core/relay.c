@@ -235,27 +235,35 @@ static int64_t earlier(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-/* When something is due without anybody waking us. */
-static int64_t next_event_ms(const outbox_relay_t *r)
+/* When deliver() has something to do. */
+static int64_t next_delivery_ms(const outbox_relay_t *r)
 {
-    int64_t next = r->poll_due_ms;
+    int64_t next = r->promote_ms;
 
-    if (!r->attached)
-        return r->again_ms;
-    next = earlier(next, earlier(r->look_ms, r->beat_ms));
-    next = earlier(next, earlier(r->deadline_ms, r->count_ms));
-    if (!r->sub.paused)
-        next = earlier(next, r->promote_ms);
-    if (r->dirty)
-        next = earlier(next, r->save_ms);
-    if (r->want_trim)
-        next = earlier(next, r->trim_ms);
+    if (r->draining || held(r))
+        return INT64_MAX;
     if (r->breaker == OB_OPEN)
         next = earlier(next, r->breaker_until_ms);
     if (ob_deliver_loads(r))
         next = earlier(next, r->blocked.next_due_ms);
     if (!r->opened && r->win.ready.first != OB_NONE)
         next = earlier(next, r->open_ms);
+    return next;
+}
+
+/* When something is due without anybody waking us. */
+static int64_t next_event_ms(const outbox_relay_t *r)
+{
+    int64_t next = earlier(r->poll_due_ms, next_delivery_ms(r));
+
+    if (!r->attached)
+        return r->again_ms;
+    next = earlier(next, earlier(r->look_ms, r->beat_ms));
+    next = earlier(next, earlier(r->deadline_ms, r->count_ms));
+    if (r->dirty)
+        next = earlier(next, r->save_ms);
+    if (r->want_trim)
+        next = earlier(next, r->trim_ms);
     return next > r->busy_ms ? next : r->busy_ms;
 }
 
@@ -306,17 +314,25 @@ static void wait_for_store(outbox_relay_t *r, int ms)
     ob_waker_awake(&r->waker);
 }
 
-/* A transport that must be polled is polled in short slices. */
+/* A transport that must be polled is polled in short slices; what one that
+ * returns at once leaves of a slice is slept, unless it brought a verdict. */
+static int poll_transport(outbox_relay_t *r, int ms)
+{
+    int64_t until_ms;
+
+    if (r->tp.poll == NULL || !r->opened || r->win.inflight == 0)
+        return ms;
+    ms = ms < TRANSPORT_POLL_MS ? ms : TRANSPORT_POLL_MS;
+    until_ms = ob_relay_clock(r) + ms;
+    r->tp.poll(r->tp.ctx, ms);
+    ms = (int)(until_ms - ob_relay_clock(r));
+    return ms > 0 ? ms : 0;
+}
+
 void ob_relay_sleep(outbox_relay_t *r, int timeout_ms)
 {
     poll_later(r);
-    int ms = sleep_ms(r, timeout_ms);
-    if (r->tp.poll != NULL && r->opened && r->win.inflight > 0) {
-        r->tp.poll(r->tp.ctx, ms < TRANSPORT_POLL_MS ? ms
-                                                     : TRANSPORT_POLL_MS);
-        ms = 0;
-    }
-    wait_for_store(r, ms);
+    wait_for_store(r, poll_transport(r, sleep_ms(r, timeout_ms)));
     if (ob_relay_clock(r) >= r->poll_due_ms)
         r->at_end = false;
 }

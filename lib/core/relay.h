@@ -28,13 +28,12 @@ typedef struct ob_lane {
     bool          mine, leaving;
     uint32_t      lease;        /* counts our leases of it: slots carry it */
     int64_t       token;
-    uint32_t      unsettled;    /* slots of ours that are not retired */
     uint32_t      trials;       /* left to be sent on trial, one by one */
     uint32_t      precounts;    /* parked ones left whose attempt is counted
                                    before the send */
     bool          on_trial;     /* a start was noted that no save ended */
     outbox_cursor read;         /* what the next read follows */
-    outbox_cursor done;         /* its last slot that was retired */
+    outbox_cursor done;         /* saved, or its last slot that was retired */
     outbox_cursor saved;
     /* Of another's lease: what was last seen, and since when. */
     uint8_t       owner[16];
@@ -214,6 +213,7 @@ int ob_blocked_load(outbox_relay_t *r, uint32_t lane, outbox_error *err);
 
 /* ---- progress.c ----------------------------------------------------- */
 
+bool ob_cursor_follows(const outbox_cursor *c, const outbox_cursor *other);
 void ob_progress_retire(outbox_relay_t *r);
 bool ob_progress_due(const outbox_relay_t *r);
 int  ob_progress_save(outbox_relay_t *r, outbox_error *err);

@@ -173,6 +173,7 @@ bool ob_breaker_allows(outbox_relay_t *r, ob_slot **probe)
 
 static void settle(outbox_relay_t *r, ob_slot *s)
 {
+    r->dirty = true;                    /* its lane may go on, if others lag */
     if (s->seq != 0)
         ob_window_doom(&r->win, s, OUTBOX_UNPARK);
     else

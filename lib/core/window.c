@@ -366,7 +366,8 @@ ob_slot *ob_window_add(ob_window *w, const outbox_row *row, uint64_t chain,
     s->published_ms = row->published_ms;
     s->expires_ms = row->expires_ms;
     s->attempts = row->attempts;
-    s->next = s->prev = s->next_ready = s->next_judged = OB_NONE;
+    s->next = s->prev = s->next_judged = OB_NONE;
+    s->next_ready = s->prev_ready = OB_NONE;
     s->next_tail = s->next_place = OB_NONE;
     w->head++;
     return s;
@@ -431,11 +432,35 @@ static void ready_push(ob_window *w, ob_slot *s)
         return;
     s->queued = 1;
     s->next_ready = OB_NONE;
+    s->prev_ready = w->ready.last;
     if (w->ready.first == OB_NONE)
         w->ready.first = self;
     else
         w->slots[w->ready.last].next_ready = self;
     w->ready.last = self;
+}
+
+static void ready_remove(ob_window *w, ob_slot *s)
+{
+    ob_slot *before = ob_window_at(w, s->prev_ready);
+    ob_slot *after = ob_window_at(w, s->next_ready);
+
+    if (!s->queued)
+        return;
+    *(before != NULL ? &before->next_ready : &w->ready.first) = s->next_ready;
+    *(after != NULL ? &after->prev_ready : &w->ready.last) = s->prev_ready;
+    s->next_ready = s->prev_ready = OB_NONE;
+    s->queued = 0;
+}
+
+static void leave_state(ob_window *w, ob_slot *s)
+{
+    if (s->state == OB_READY)
+        ready_remove(w, s);
+    if (s->state == OB_SENT)
+        w->inflight--;
+    if (s->state == OB_DOOMED)
+        w->doomed--;
 }
 
 void ob_window_ready(ob_window *w, ob_slot *s)
@@ -444,23 +469,12 @@ void ob_window_ready(ob_window *w, ob_slot *s)
     ready_push(w, s);
 }
 
-static ob_slot *ready_pop(ob_window *w)
-{
-    ob_slot *s = ob_window_at(w, w->ready.first);
-
-    if (s == NULL)
-        return NULL;
-    w->ready.first = s->next_ready;
-    s->next_ready = OB_NONE;
-    s->queued = 0;
-    return s;
-}
-
 /* In an ordered window the next of the chain may follow at once. */
 static void send_on(ob_window *w, ob_slot *s)
 {
     ob_slot *after = ob_window_at(w, s->next);
 
+    leave_state(w, s);
     s->state = OB_SENT;
     w->inflight++;
     if (w->ordered && after != NULL && after->state == OB_BEHIND)
@@ -471,13 +485,12 @@ ob_slot *ob_window_next_ready(ob_window *w)
 {
     ob_slot *s;
 
-    while ((s = ready_pop(w)) != NULL) {
-        if (s->state != OB_READY)
-            continue;
+    while ((s = ob_window_at(w, w->ready.first)) != NULL) {
         if (may_send(w, s)) {
             send_on(w, s);
             return s;
         }
+        leave_state(w, s);
         s->state = OB_BEHIND;
     }
     return NULL;
@@ -521,13 +534,13 @@ void ob_window_unsend(ob_window *w, ob_slot *s)
         return;
     w->inflight--;
     s->state = OB_READY;
-    if (s->queued)
-        return;
     s->queued = 1;
     s->next_ready = w->ready.first;
     w->ready.first = ob_window_index(w, s);
     if (s->next_ready == OB_NONE)
         w->ready.last = w->ready.first;
+    else
+        w->slots[s->next_ready].prev_ready = w->ready.first;
 }
 
 void ob_window_judge(ob_window *w, ob_slot *s, outbox_verdict verdict)
@@ -557,14 +570,6 @@ ob_slot *ob_window_next_judged(ob_window *w, outbox_verdict *verdict)
 
 /* ---- the ways on ---------------------------------------------------- */
 
-static void leave_state(ob_window *w, ob_slot *s)
-{
-    if (s->state == OB_SENT)
-        w->inflight--;
-    if (s->state == OB_DOOMED)
-        w->doomed--;
-}
-
 void ob_window_wait(ob_window *w, ob_slot *s, int64_t when_ms)
 {
     leave_state(w, s);
@@ -586,21 +591,19 @@ static void chain_go_on(ob_window *w, ob_slot *after, bool parks)
         slot_head_of_chain(w, after, parks);
 }
 
-void ob_window_halt(ob_window *w, ob_slot *s)
-{
-    while ((s = ob_window_at(w, s->next)) != NULL) {
-        if (s->state != OB_READY && s->state != OB_WAITING)
-            continue;
-        ob_window_set_suspect(w, s, false);
-        s->state = OB_BEHIND;
-    }
-}
-
 void ob_window_behind(ob_window *w, ob_slot *s)
 {
     leave_state(w, s);
     ob_window_set_suspect(w, s, false);
     s->state = OB_BEHIND;
+}
+
+void ob_window_halt(ob_window *w, ob_slot *s)
+{
+    while ((s = ob_window_at(w, s->next)) != NULL) {
+        if (s->state == OB_READY || s->state == OB_WAITING)
+            ob_window_behind(w, s);
+    }
 }
 
 void ob_window_doom(ob_window *w, ob_slot *s, enum outbox_change_kind fate)
@@ -636,11 +639,9 @@ ob_slot *ob_window_oldest_finished(ob_window *w)
 {
     ob_slot *s = &w->slots[w->tail & w->mask];
 
-    if (w->tail == w->shown || s->state < OB_DONE)
-        return NULL;
-    while (s->queued && w->slots[w->ready.first].state != OB_READY)
-        ready_pop(w);                   /* it was sent out of turn */
-    return s->queued || s->verdict != 0 ? NULL : s;     /* still listed */
+    if (w->tail == w->shown || s->state < OB_DONE || s->verdict != 0)
+        return NULL;                    /* with a verdict: still listed */
+    return s;
 }
 
 void ob_window_retire(ob_window *w)

@@ -41,7 +41,9 @@ typedef struct ob_slot {
     uint32_t      passes;       /* of others, when it failed last */
     int64_t       first_send, last_send;    /* serials; 0: not sent yet */
     int32_t       next, prev;   /* in its chain */
-    int32_t       next_ready, next_judged;
+    int32_t       next_ready, prev_ready;   /* READY: in a list, but while
+                                               on trial */
+    int32_t       next_judged;
     int32_t       next_tail;    /* in a bucket of chain tails */
     int32_t       next_place;   /* in a bucket of positions */
     uint8_t       state;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * sqlite_open.c - borrowed and own connections, statements, errors.
+ * sqlite_open.c - borrowed and own connections, and the table of operations.
  *
  * An own connection never checkpoints passively and not on close: SQLite
  * 3.7.0 to 3.51.2 can lose commits or corrupt the file when one connection
@@ -15,9 +15,10 @@
  */
 #include "sqlite_store.h"
 
+#include <stdio.h>
 #include <time.h>
 
-enum { BUSY_MOST_MS = 100 };
+enum { BUSY_MOST_MS = 100, SHOWN_PATH_BYTES = 160 };
 
 /* ---- the clock ------------------------------------------------------ */
 
@@ -199,11 +200,24 @@ static int busy_handler(void *arg, int times)
         st->busy_until_us = now_us + st->busy_ms * 1000;
     if (now_us >= st->busy_until_us) {
         if (st->busy_ms < BUSY_MOST_MS)
-            st->busy_ms *= 2;
+            st->busy_ms = st->busy_ms * 2 < BUSY_MOST_MS ? st->busy_ms * 2
+                                                         : BUSY_MOST_MS;
         return 0;
     }
     nanosleep(&pause, NULL);
     return 1;
+}
+
+/* Which of a program's files it is, is what its operator asks first.  After
+ * the question mark of a URI there may be a key. */
+static int open_failed(ob_sqlite *st, outbox_error *err)
+{
+    char doing[SHOWN_PATH_BYTES + 8] = "open";
+    size_t n = strcspn(st->path, "?");
+
+    if (n <= SHOWN_PATH_BYTES)
+        snprintf(doing, sizeof doing, "open %.*s", (int)n, st->path);
+    return ob_sqlite_error(st, doing, err);
 }
 
 static int settings(ob_sqlite *st, outbox_error *err)
@@ -221,7 +235,7 @@ static int settings(ob_sqlite *st, outbox_error *err)
                      "PRAGMA synchronous = NORMAL;"
                      "SELECT count(*) FROM sqlite_master", NULL, NULL, NULL)
         != SQLITE_OK)
-        return ob_sqlite_error(st, "open", err);
+        return open_failed(st, err);
     st->busy_ms = OB_SQLITE_BUSY_MS;
     return OUTBOX_OK;
 }
@@ -246,8 +260,7 @@ int ob_sqlite_reconnect(ob_sqlite *st, outbox_error *err)
     int rc = sqlite3_open_v2(st->path, &st->db, flags, NULL);
     if (st->db == NULL)
         return outbox_error_set(err, OUTBOX_ENOMEM, "out of memory");
-    rc = rc != SQLITE_OK ? ob_sqlite_error(st, "open", err)
-                         : has_file(st, err);
+    rc = rc != SQLITE_OK ? open_failed(st, err) : has_file(st, err);
     if (rc == OUTBOX_OK)
         rc = settings(st, err);
     if (rc != OUTBOX_OK) {

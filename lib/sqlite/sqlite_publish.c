@@ -61,7 +61,7 @@ static int dedup(ob_sqlite *st, const outbox_row *row, outbox_error *err)
 
     if (stmt == NULL)
         return rc;
-    ob_sqlite_bind_bytes(stmt, 1, &row->dedup_key, true);
+    ob_sqlite_bind_bytes(st, stmt, 1, &row->dedup_key, true);
     sqlite3_bind_int64(stmt, 2, row->published_ms);
     rc = ob_sqlite_run(st, stmt, "publish", err);
     return rc == OUTBOX_OK ? sqlite3_changes(st->db) : rc;
@@ -74,7 +74,7 @@ static int undedup(ob_sqlite *st, const outbox_row *row, outbox_error *err)
 
     if (stmt == NULL)
         return rc;
-    ob_sqlite_bind_bytes(stmt, 1, &row->dedup_key, true);
+    ob_sqlite_bind_bytes(st, stmt, 1, &row->dedup_key, true);
     return ob_sqlite_run(st, stmt, "take back", err);
 }
 
@@ -90,24 +90,21 @@ static int insert(ob_sqlite *st, outbox_row *row, outbox_error *err)
 
     if (stmt == NULL)
         return rc;
-    ob_sqlite_bind_bytes(stmt, 1, &id, false);
-    ob_sqlite_bind_bytes(stmt, 2, &row->topic, true);
-    ob_sqlite_bind_bytes(stmt, 3, &row->type, true);
-    ob_sqlite_bind_bytes(stmt, 4, &row->key, true);
-    ob_sqlite_bind_bytes(stmt, 5, &row->content_type, true);
-    ob_sqlite_bind_bytes(stmt, 6, &row->headers, true);
-    ob_sqlite_bind_bytes(stmt, 7, &row->payload, false);
+    ob_sqlite_bind_bytes(st, stmt, 1, &id, false);
+    ob_sqlite_bind_bytes(st, stmt, 2, &row->topic, true);
+    ob_sqlite_bind_bytes(st, stmt, 3, &row->type, true);
+    ob_sqlite_bind_bytes(st, stmt, 4, &row->key, true);
+    ob_sqlite_bind_bytes(st, stmt, 5, &row->content_type, true);
+    ob_sqlite_bind_bytes(st, stmt, 6, &row->headers, true);
+    ob_sqlite_bind_bytes(st, stmt, 7, &row->payload, false);
     sqlite3_bind_int64(stmt, 8, row->published_ms);
     if (row->expires_ms != 0)
         sqlite3_bind_int64(stmt, 9, row->expires_ms);
-    else
-        sqlite3_bind_null(stmt, 9);
     if (later)
         sqlite3_bind_int64(stmt, 10, row->due_ms);
-    rc = sqlite3_step(stmt);
-    sqlite3_reset(stmt);
-    if (rc != SQLITE_DONE)
-        return ob_sqlite_error(st, "publish", err);
+    rc = ob_sqlite_run(st, stmt, "publish", err);
+    if (rc != OUTBOX_OK)
+        return rc;
     int64_t rowid = sqlite3_last_insert_rowid(st->db);
     row->position = later ? -rowid : rowid;
     return OUTBOX_OK;
@@ -279,16 +276,15 @@ int ob_sqlite_accept(outbox_store *s, const char *consumer,
     int rc = transaction_check(st, err);
 
     if (rc == OUTBOX_OK)
-        rc = tables_check(st, err);
-
+        rc = if_aborted(st, tables_check(st, err), err);
     if (rc != OUTBOX_OK)
         return rc;
     sqlite3_stmt *stmt = ob_sqlite_stmt(st, SQ_ACCEPT, &rc, err);
     if (stmt == NULL)
-        return if_aborted(st, rc, err);
+        return rc;
     sqlite3_int64 last = sqlite3_last_insert_rowid(st->db);
     sqlite3_bind_text(stmt, 1, consumer, -1, SQLITE_STATIC);
-    ob_sqlite_bind_bytes(stmt, 2, id, !is_uuid);        /* types differ */
+    ob_sqlite_bind_bytes(st, stmt, 2, id, !is_uuid);        /* types differ */
     sqlite3_bind_int64(stmt, 3, ob_sqlite_now_ms(s));
     rc = ob_sqlite_run(st, stmt, "accept", err);
     int first = rc == OUTBOX_OK && sqlite3_changes(st->db) == 1;

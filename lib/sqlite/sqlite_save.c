@@ -21,7 +21,7 @@ static int save_lane(ob_sqlite *st, int64_t sub, const uint8_t me[16],
     sqlite3_bind_blob(stmt, 3, me, 16, SQLITE_STATIC);
     sqlite3_bind_int64(stmt, 4, lane->token);
     sqlite3_bind_int64(stmt, 5, c->position);
-    ob_sqlite_bind_bytes(stmt, 6, &anchor, false);
+    ob_sqlite_bind_bytes(st, stmt, 6, &anchor, false);
     sqlite3_bind_int(stmt, 7, lane->release);
     sqlite3_bind_int(stmt, 8, lane->on_trial);
     return ob_sqlite_lane_update(st, stmt, "save progress", &lane->held, err);
@@ -52,18 +52,19 @@ static void bind_why(sqlite3_stmt *stmt, int at, const char *why)
 }
 
 /* Parameters 1 to 15, which parked and dead rows share. */
-static void bind_row(sqlite3_stmt *stmt, int64_t sub, const outbox_row *row)
+static void bind_row(ob_sqlite *st, sqlite3_stmt *stmt, int64_t sub,
+                     const outbox_row *row)
 {
     outbox_bytes payload = row->payload;
 
     if (payload.ptr == NULL)
         payload.ptr = "";
-    ob_sqlite_bind_bytes(stmt, 2, &row->topic, true);
-    ob_sqlite_bind_bytes(stmt, 3, &row->type, true);
-    ob_sqlite_bind_bytes(stmt, 4, &row->key, true);
-    ob_sqlite_bind_bytes(stmt, 5, &row->content_type, true);
-    ob_sqlite_bind_bytes(stmt, 6, &row->headers, true);
-    ob_sqlite_bind_bytes(stmt, 7, &payload, false);
+    ob_sqlite_bind_bytes(st, stmt, 2, &row->topic, true);
+    ob_sqlite_bind_bytes(st, stmt, 3, &row->type, true);
+    ob_sqlite_bind_bytes(st, stmt, 4, &row->key, true);
+    ob_sqlite_bind_bytes(st, stmt, 5, &row->content_type, true);
+    ob_sqlite_bind_bytes(st, stmt, 6, &row->headers, true);
+    ob_sqlite_bind_bytes(st, stmt, 7, &payload, false);
     sqlite3_bind_int64(stmt, 8, row->published_ms);
     if (row->expires_ms != 0)
         sqlite3_bind_int64(stmt, 9, row->expires_ms);
@@ -85,7 +86,7 @@ static void bind_parked(sqlite3_stmt *stmt, int64_t sub, const outbox_row *row)
 }
 
 static int parked_remove(ob_sqlite *st, int64_t sub, const outbox_row *row,
-                  outbox_error *err)
+                         outbox_error *err)
 {
     int rc;
     sqlite3_stmt *stmt = ob_sqlite_stmt(st, SQ_UNPARK, &rc, err);
@@ -97,20 +98,20 @@ static int parked_remove(ob_sqlite *st, int64_t sub, const outbox_row *row,
 }
 
 static int parked_add(ob_sqlite *st, int64_t sub, const outbox_row *row,
-                outbox_error *err)
+                      outbox_error *err)
 {
     int rc;
     sqlite3_stmt *stmt = ob_sqlite_stmt(st, SQ_PARK, &rc, err);
 
     if (stmt == NULL)
         return rc;
-    bind_row(stmt, sub, row);
+    bind_row(st, stmt, sub, row);
     sqlite3_bind_int64(stmt, 16, row->delay_ms);
     return ob_sqlite_run(st, stmt, "park", err);
 }
 
 static int parked_failed(ob_sqlite *st, int64_t sub, const outbox_row *row,
-                 outbox_error *err)
+                         outbox_error *err)
 {
     int rc;
     sqlite3_stmt *stmt = ob_sqlite_stmt(st, SQ_AGAIN, &rc, err);
@@ -125,14 +126,14 @@ static int parked_failed(ob_sqlite *st, int64_t sub, const outbox_row *row,
 }
 
 static int dead_add(ob_sqlite *st, int64_t sub, const outbox_change *c,
-                outbox_error *err)
+                    outbox_error *err)
 {
     int rc;
     sqlite3_stmt *stmt = ob_sqlite_stmt(st, SQ_BURY, &rc, err);
 
     if (stmt == NULL)
         return rc;
-    bind_row(stmt, sub, &c->row);
+    bind_row(st, stmt, sub, &c->row);
     sqlite3_bind_int(stmt, 16, c->blocks);
     sqlite3_bind_int64(stmt, 17, ob_sqlite_now_ms(&st->base));
     rc = ob_sqlite_run(st, stmt, "bury", err);

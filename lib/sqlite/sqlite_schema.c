@@ -8,6 +8,8 @@
  */
 #include "sqlite_store.h"
 
+#include "failpoint.h"
+
 #include <stdio.h>
 #include <time.h>
 
@@ -49,6 +51,20 @@ static int newer(int version, outbox_error *err)
                             OB_SQLITE_VERSION);
 }
 
+static int recognise(int version, const char *theirs, outbox_error *err)
+{
+    char ours[17];
+
+    if (version < 1 || version > OB_SQLITE_VERSION)
+        return newer(version, err);
+    checksum(version, ours);
+    if (theirs != NULL && strcmp(theirs, ours) == 0)
+        return OUTBOX_OK;
+    return outbox_error_set(err, OUTBOX_ESCHEMA,
+                            "migration %d in the database is not this "
+                            "library's: its checksum differs", version);
+}
+
 /* The newest version applied; each one's checksum must be ours. */
 static int applied(ob_sqlite *st, int *version, outbox_error *err)
 {
@@ -56,8 +72,7 @@ static int applied(ob_sqlite *st, int *version, outbox_error *err)
     char *sql = ob_sqlite_expand(st, "SELECT version, checksum FROM"
                                  " main.\"outbox_migration\" ORDER BY 1");
     sqlite3_stmt *stmt = NULL;
-    char ours[17];
-    int rc = OUTBOX_OK;
+    int rc = OUTBOX_OK, step = SQLITE_ROW;
 
     if (sql == NULL)
         return outbox_error_set(err, OUTBOX_ENOMEM, "out of memory");
@@ -65,20 +80,13 @@ static int applied(ob_sqlite *st, int *version, outbox_error *err)
         rc = ob_sqlite_error(st, "migrate", err);
     mem->free(mem->arg, sql);
     *version = 0;
-    while (rc == OUTBOX_OK && sqlite3_step(stmt) == SQLITE_ROW) {
+    while (rc == OUTBOX_OK && (step = sqlite3_step(stmt)) == SQLITE_ROW) {
         *version = sqlite3_column_int(stmt, 0);
-        const char *theirs = (const char *)sqlite3_column_text(stmt, 1);
-        if (*version < 1 || *version > OB_SQLITE_VERSION) {
-            rc = newer(*version, err);
-            break;
-        }
-        checksum(*version, ours);
-        if (theirs == NULL || strcmp(theirs, ours) != 0)
-            rc = outbox_error_set(err, OUTBOX_ESCHEMA,
-                                  "migration %d in the database is not this "
-                                  "library's: its checksum differs",
-                                  *version);
+        rc = recognise(*version, (const char *)sqlite3_column_text(stmt, 1),
+                       err);
     }
+    if (rc == OUTBOX_OK && step != SQLITE_DONE)
+        rc = ob_sqlite_error(st, "migrate", err);
     sqlite3_finalize(stmt);
     return rc;
 }
@@ -110,34 +118,35 @@ static int upgrade(ob_sqlite *st, uint32_t lanes, outbox_error *err)
         rc = applied(st, &version, err);
     for (; rc == OUTBOX_OK && version < OB_SQLITE_VERSION; version++) {
         rc = exec(st, migrations[version], "migrate", err);
+        OB_FAILPOINT("sqlite.migrate.mid");
         if (rc == OUTBOX_OK)
             rc = record(st, version + 1, lanes, err);
     }
     return rc;
 }
 
-/* The caller's connection may have no busy handler, and cannot be asked. */
-static int begin_patiently(ob_sqlite *st, outbox_error *err)
+static int migrate_once(ob_sqlite *st, uint32_t lanes, outbox_error *err)
 {
-    int64_t until_us = outbox_monotonic_us() + MIGRATE_WAIT_MS * 1000;
-    struct timespec pause = { 0, 1000000 };
-    int rc;
-
-    while ((rc = ob_sqlite_begin(st, SQ_BEGIN, err)) == OUTBOX_EBUSY &&
-           outbox_monotonic_us() < until_us)
-        nanosleep(&pause, NULL);
-    return rc;
-}
-
-int ob_sqlite_migrate(outbox_store *s, uint32_t lanes, outbox_error *err)
-{
-    ob_sqlite *st = (ob_sqlite *)s;
-    int rc = begin_patiently(st, err);
+    int rc = ob_sqlite_begin(st, SQ_BEGIN, err);
 
     if (rc != OUTBOX_OK)
         return rc;
     st->checked = false;
     return ob_sqlite_end(st, upgrade(st, lanes, err), err);
+}
+
+/* The caller's connection may have no busy handler, and cannot be asked.  In
+ * a rollback-journal database COMMIT, too, is busy while another reads. */
+int ob_sqlite_migrate(outbox_store *s, uint32_t lanes, outbox_error *err)
+{
+    int64_t until_us = outbox_monotonic_us() + MIGRATE_WAIT_MS * 1000;
+    struct timespec pause = { 0, 1000000 };
+    int rc;
+
+    while ((rc = migrate_once((ob_sqlite *)s, lanes, err)) == OUTBOX_EBUSY &&
+           outbox_monotonic_us() < until_us)
+        nanosleep(&pause, NULL);
+    return rc;
 }
 
 /* ---- checking ------------------------------------------------------- */
@@ -233,7 +242,7 @@ static int add_lanes(ob_sqlite *st, int64_t sub, const outbox_cursor *at,
         sqlite3_bind_int64(stmt, 1, sub);
         sqlite3_bind_int64(stmt, 2, lane);
         sqlite3_bind_int64(stmt, 3, at->position);
-        ob_sqlite_bind_bytes(stmt, 4, &anchor, false);
+        ob_sqlite_bind_bytes(st, stmt, 4, &anchor, false);
         rc = ob_sqlite_run(st, stmt, "add a lane", err);
     }
     return rc;

@@ -12,6 +12,7 @@ static const char *const sqlite_statements[SQ_COUNT_STMTS] = {
     [SQ_ROLLBACK] = "ROLLBACK",
     [SQ_DATA_VERSION] = "PRAGMA main.data_version",
     [SQ_SYNCHRONOUS] = "PRAGMA main.synchronous",
+    [SQ_JOURNAL] = "PRAGMA main.journal_mode",
     [SQ_LOCK] = "DELETE FROM main.\"outbox_meta\" WHERE 0",
     [SQ_META] = "SELECT version, lanes FROM main.\"outbox_meta\"",
     [SQ_APPEND] =
@@ -226,13 +227,20 @@ static int code_of(ob_sqlite *st, int native)
     }
 }
 
-int ob_sqlite_error(ob_sqlite *st, const char *doing, outbox_error *err)
+/* The limit is the connection's own: the application may have lowered it. */
+static int report(ob_sqlite *st, int native, const char *text,
+                  const char *doing, outbox_error *err)
 {
-    int native = sqlite3_extended_errcode(st->db);
     int code = code_of(st, native);
 
-    outbox_error_set(err, code, "%s: %s%s", doing, sqlite3_errmsg(st->db),
-                     code == OUTBOX_ESCHEMA ? ": run outbox_migrate()" : "");
+    if ((native & 0xff) == SQLITE_TOOBIG)
+        outbox_error_set(err, code, "%s: %s: the connection's "
+                         "SQLITE_LIMIT_LENGTH is %d bytes", doing, text,
+                         sqlite3_limit(st->db, SQLITE_LIMIT_LENGTH, -1));
+    else
+        outbox_error_set(err, code, "%s: %s%s", doing, text,
+                         code == OUTBOX_ESCHEMA ? ": run outbox_migrate()"
+                                                : "");
     if (err != NULL)
         err->native = native;
     /* After these the connection itself is in doubt; read-only may mean that
@@ -241,6 +249,12 @@ int ob_sqlite_error(ob_sqlite *st, const char *doing, outbox_error *err)
         code == OUTBOX_EREADONLY)
         st->broken = true;
     return code;
+}
+
+int ob_sqlite_error(ob_sqlite *st, const char *doing, outbox_error *err)
+{
+    return report(st, sqlite3_extended_errcode(st->db),
+                  sqlite3_errmsg(st->db), doing, err);
 }
 
 /* ---- statements ----------------------------------------------------- */
@@ -294,15 +308,25 @@ sqlite3_stmt *ob_sqlite_stmt(ob_sqlite *st, enum ob_sqlite_stmt which, int *rc,
     return *rc == OUTBOX_OK ? st->stmts[which] : NULL;
 }
 
-int ob_sqlite_run(ob_sqlite *st, sqlite3_stmt *stmt, const char *doing,
-                  outbox_error *err)
+static int step_to_end(ob_sqlite *st, sqlite3_stmt *stmt, const char *doing,
+                       outbox_error *err)
 {
-    int rc;
+    int rc, unbound = st->unbound;
 
+    st->unbound = SQLITE_OK;
+    if (unbound != SQLITE_OK)
+        return report(st, unbound, sqlite3_errstr(unbound), doing, err);
     do {
         rc = sqlite3_step(stmt);
     } while (rc == SQLITE_ROW);
-    int out = rc == SQLITE_DONE ? OUTBOX_OK : ob_sqlite_error(st, doing, err);
+    return rc == SQLITE_DONE ? OUTBOX_OK : ob_sqlite_error(st, doing, err);
+}
+
+int ob_sqlite_run(ob_sqlite *st, sqlite3_stmt *stmt, const char *doing,
+                  outbox_error *err)
+{
+    int out = step_to_end(st, stmt, doing, err);
+
     sqlite3_reset(stmt);
     sqlite3_clear_bindings(stmt);
     return out;
@@ -353,14 +377,18 @@ int ob_sqlite_end(ob_sqlite *st, int rc, outbox_error *err)
 }
 
 /* Bytes outlive the statement's run: nothing is copied. */
-void ob_sqlite_bind_bytes(sqlite3_stmt *stmt, int at, const outbox_bytes *b,
-                          bool text)
+void ob_sqlite_bind_bytes(ob_sqlite *st, sqlite3_stmt *stmt, int at,
+                          const outbox_bytes *b, bool text)
 {
+    int rc;
+
     if (b->ptr == NULL)
-        sqlite3_bind_null(stmt, at);
+        rc = sqlite3_bind_null(stmt, at);
     else if (text)
-        sqlite3_bind_text64(stmt, at, b->ptr, b->len, SQLITE_STATIC,
-                            SQLITE_UTF8);
+        rc = sqlite3_bind_text64(stmt, at, b->ptr, b->len, SQLITE_STATIC,
+                                 SQLITE_UTF8);
     else
-        sqlite3_bind_blob64(stmt, at, b->ptr, b->len, SQLITE_STATIC);
+        rc = sqlite3_bind_blob64(stmt, at, b->ptr, b->len, SQLITE_STATIC);
+    if (rc != SQLITE_OK)
+        st->unbound = rc;
 }

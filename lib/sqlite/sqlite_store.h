@@ -18,6 +18,9 @@
 #include <string.h>
 
 #include <sqlite3.h>
+#if SQLITE_VERSION_NUMBER < 3035000
+#error "SQLite 3.35 or newer is needed: RETURNING"
+#endif
 
 #include <outbox/sqlite.h>
 #include <outbox/store.h>
@@ -28,14 +31,14 @@ enum { OB_SQLITE_VERSION = 1, OB_PREFIX_MAX = 32, OB_SQLITE_BUSY_MS = 3,
 /* One entry for each statement of sqlite_statements[], in its order. */
 enum ob_sqlite_stmt {
     SQ_BEGIN, SQ_BEGIN_READ, SQ_COMMIT, SQ_ROLLBACK, SQ_DATA_VERSION,
-    SQ_SYNCHRONOUS, SQ_LOCK, SQ_META, SQ_APPEND, SQ_UNAPPEND, SQ_SCHEDULE,
-    SQ_UNSCHEDULE, SQ_DEDUP, SQ_UNDEDUP, SQ_BACKLOG, SQ_ACCEPT, SQ_PRUNE,
-    SQ_FIND_SUB, SQ_ADD_SUB, SQ_KEEP_SUB, SQ_ADD_LANE, SQ_NEWEST, SQ_BEAT,
-    SQ_LANES, SQ_RELAYS, SQ_LEAVE, SQ_RELEASE, SQ_TAKE, SQ_CURSOR, SQ_ANCHOR,
-    SQ_REWIND,
-    SQ_READ, SQ_SAVE, SQ_PARK, SQ_AGAIN, SQ_UNPARK, SQ_BURY, SQ_PARKED,
-    SQ_BLOCKED, SQ_TRIM_ANY, SQ_TRIM, SQ_TRIM_DEDUP, SQ_TRIAL, SQ_NEXT_DUE,
-    SQ_PROMOTE, SQ_PROMOTED, SQ_SUB_STATE, SQ_COUNT, SQ_COUNT_STMTS
+    SQ_SYNCHRONOUS, SQ_JOURNAL, SQ_LOCK, SQ_META, SQ_APPEND, SQ_UNAPPEND,
+    SQ_SCHEDULE, SQ_UNSCHEDULE, SQ_DEDUP, SQ_UNDEDUP, SQ_BACKLOG, SQ_ACCEPT,
+    SQ_PRUNE, SQ_FIND_SUB, SQ_ADD_SUB, SQ_KEEP_SUB, SQ_ADD_LANE, SQ_NEWEST,
+    SQ_BEAT, SQ_LANES, SQ_RELAYS, SQ_LEAVE, SQ_RELEASE, SQ_TAKE, SQ_CURSOR,
+    SQ_ANCHOR, SQ_REWIND, SQ_READ, SQ_SAVE, SQ_PARK, SQ_AGAIN, SQ_UNPARK,
+    SQ_BURY, SQ_PARKED, SQ_BLOCKED, SQ_TRIM_ANY, SQ_TRIM, SQ_TRIM_DEDUP,
+    SQ_TRIAL, SQ_NEXT_DUE, SQ_PROMOTE, SQ_PROMOTED, SQ_SUB_STATE, SQ_COUNT,
+    SQ_COUNT_STMTS
 };
 
 typedef struct ob_sqlite {
@@ -48,6 +51,7 @@ typedef struct ob_sqlite {
     void         *on_connect_arg;
     sqlite3_vfs  *vfs;          /* whose clock is the database's */
     uint32_t      lanes;
+    int           unbound;      /* why a value of the next run is missing */
     int64_t       busy_until_us, busy_ms, alert_us, found_us;
     int64_t       wait_version, synced_version;
     int64_t       wal_check_us;
@@ -67,10 +71,11 @@ int64_t ob_sqlite_now_ms(outbox_store *st);
 int  ob_sqlite_error(ob_sqlite *st, const char *doing, outbox_error *err);
 /* sql with the store's prefix for every "outbox_; the caller's to free. */
 char *ob_sqlite_expand(const ob_sqlite *st, const char *sql);
-/* A statement, reset and without bindings; NULL and *rc set on failure. */
+/* A statement that is not running; NULL and *rc set on failure. */
 sqlite3_stmt *ob_sqlite_stmt(ob_sqlite *st, enum ob_sqlite_stmt which, int *rc,
                              outbox_error *err);
-/* Run to the end, whatever it returns; OUTBOX_OK or an error. */
+/* Run to the end, whatever it returns, and forget its values; OUTBOX_OK or an
+ * error, also when a value could not be bound. */
 int ob_sqlite_run(ob_sqlite *st, sqlite3_stmt *stmt, const char *doing,
                   outbox_error *err);
 /* Begin a transaction of our own; EINVAL when the caller has one open. */
@@ -78,8 +83,10 @@ int ob_sqlite_begin(ob_sqlite *st, enum ob_sqlite_stmt how,
                     outbox_error *err);
 /* Commit when rc is not an error, else roll back; returns what came out. */
 int ob_sqlite_end(ob_sqlite *st, int rc, outbox_error *err);
-void ob_sqlite_bind_bytes(sqlite3_stmt *stmt, int at, const outbox_bytes *b,
-                          bool text);
+/* What cannot be bound, too long or without memory to convert it, would be
+ * NULL, and an event without its key is out of order: the run then fails. */
+void ob_sqlite_bind_bytes(ob_sqlite *st, sqlite3_stmt *stmt, int at,
+                          const outbox_bytes *b, bool text);
 
 /* ---- sqlite_schema.c ------------------------------------------------ */
 

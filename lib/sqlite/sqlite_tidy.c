@@ -28,8 +28,8 @@ static int next_due(ob_sqlite *st, int64_t *due_ms, outbox_error *err)
     return rc;
 }
 
-static int limited(ob_sqlite *st, enum ob_sqlite_stmt which,
-                        int64_t now_ms, int limit, outbox_error *err)
+static int limited(ob_sqlite *st, enum ob_sqlite_stmt which, int64_t now_ms,
+                   int limit, outbox_error *err)
 {
     int rc;
     sqlite3_stmt *stmt = ob_sqlite_stmt(st, which, &rc, err);
@@ -117,8 +117,8 @@ int ob_sqlite_trim(outbox_store *s, int limit, outbox_error *err)
     OB_FAILPOINT("sqlite.trim.mid");
     int n = rc == OUTBOX_OK ? sqlite3_changes(st->db) : rc;
     if (rc == OUTBOX_OK)
-        rc = limited(st, SQ_TRIM_DEDUP,
-                          ob_sqlite_now_ms(s) - DEDUP_KEEP_MS, limit, err);
+        rc = limited(st, SQ_TRIM_DEDUP, ob_sqlite_now_ms(s) - DEDUP_KEEP_MS,
+                     limit, err);
     rc = ob_sqlite_end(st, rc, err);
     return rc < 0 ? rc : n;
 }

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 #
 # Every source file says its license near the top, COPYING is that license,
-# and the top of the tree holds nothing that does not belong there.
+# and the tree holds nothing that does not belong there: at its top, or what
+# patch and editors leave behind.
 set -u
 cd "$TOP" || exit 1
 
@@ -25,6 +26,11 @@ for name in $(git ls-files 2>/dev/null || ls); do
     Makefile|configure.ac|lib|include|examples|tests|man|README.md|COPYING) ;;
     .*) ;;
     *)  echo "$name: does not belong at the top"
+        status=1 ;;
+    esac
+    case $name in
+    *.orig|*.rej|*.swp|*~)
+        echo "$name: was left behind"
         status=1 ;;
     esac
 done

@@ -206,7 +206,7 @@ static void rest(process *p, int rc)
 {
     int64_t most = p->w->subs[p->sub].plan->opt.lease_ms / 6;
 
-    p->gap_ms = rc > 0 ? 1 : p->gap_ms * 2;
+    p->gap_ms = rc > 0 || p->gap_ms == 0 ? 1 : p->gap_ms * 2;
     if (p->gap_ms > most)
         p->gap_ms = most;
     process_suspend(p, rng_between(&p->w->chance, 1, p->gap_ms + 1));

@@ -66,6 +66,14 @@ static bool fence_sending(task *job)
     return sleeper(job, "relay.before_send:15");
 }
 
+/* What it would save is who failed, and is to be parked. */
+static bool fence_parking(task *job)
+{
+    job->plan.retry = 100;
+    job->plan.lease_ms = job->plan.flush_ms = 500;  /* nor anything else */
+    return sleeper(job, "relay.before_save:1,relay.after_save:1");
+}
+
 /* ---- the others ---- */
 
 /* An administrator empties the log; SQLite begins again at position 1. */
@@ -121,6 +129,7 @@ static const struct scenario {
     { "fence", fence },
     { "fence-reading", fence_reading },
     { "fence-sending", fence_sending },
+    { "fence-parking", fence_parking },
     { "emptied", emptied },
     { "late", late },
     { "order", order },
