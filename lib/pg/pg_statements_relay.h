@@ -1,4 +1,237 @@
 /* SPDX-License-Identifier: MIT
  *
- * pg_statements_relay.h - statements of the relay's own connection.
+ * pg_statements_relay.h - statements of the relay's own connection.  A row of
+ * an event is always the twelve columns of PG_ROW.
  */
+#define PG_ROW \
+    "position, id, topic, type, key, content_type, headers, payload," \
+    " published_ms, expires_ms, lane"
+#define PG_ROW_OF_L \
+    "l.position, l.id, l.topic, l.type, l.key, l.content_type, l.headers," \
+    " l.payload, l.published_ms, l.expires_ms, l.lane"
+#define PG_NOW_MS \
+    "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
+
+/* Where a lane's cursor is: the newest row. */
+#define PG_CURSOR(sub, lane) \
+    "(SELECT a.\"window\", a.position FROM \"outbox\".ack a" \
+    " WHERE a.sub = " sub " AND a.lane = " lane \
+    " ORDER BY a.seq DESC LIMIT 1)"
+
+/* The rows that are visible in one snapshot and not in an older one; the
+ * second half lists transactions that were running then and are not now.
+ * The upper bound only spares a look at what is newer. */
+#define PG_BETWEEN(lo, hi) \
+    "(SELECT * FROM \"outbox\".log WHERE xid >= pg_snapshot_xmax(" lo ")" \
+    " AND xid < pg_snapshot_xmax(" hi ")" \
+    " AND pg_visible_in_snapshot(xid, " hi ")" \
+    " UNION ALL SELECT * FROM \"outbox\".log WHERE xid = ANY (ARRAY(" \
+    "SELECT x FROM pg_snapshot_xip(" lo ") x" \
+    " WHERE pg_visible_in_snapshot(x, " hi "))))"
+
+/* A window must not become visible before its events are durable.  When
+ * nothing is left to be flushed they are, and this commit need not be; else
+ * it is flushed, and they with it. */
+#define PG_LAZY_IF_FLUSHED \
+    " coalesce(CASE WHEN pg_current_wal_flush_lsn() >=" \
+    " pg_current_wal_insert_lsn() THEN" \
+    " set_config('synchronous_commit', 'off', true) END, '') IS NOT NULL"
+
+/* ---- windows -------------------------------------------------------- */
+
+OB_PG_STATEMENT(PG_WINDOWS,
+    "SELECT coalesce(min(n), -1), coalesce(max(n), -1),"
+    " coalesce(max(tick), 0) FROM \"outbox\".\"window\"")
+/* $1 the newest window known, $2 ticks are known up to this position, $3 a
+ * bit for each lane, $4 rows at most, $5 cut even when there is no event.
+ * Always one row at least: the newest window, whether there are ticks, and
+ * whether another relay has just cut. */
+OB_PG_STATEMENT(PG_CUT,
+    "WITH h AS MATERIALIZED (SELECT n, hi, tick FROM \"outbox\".\"window\""
+    " ORDER BY n DESC LIMIT 1), t AS MATERIALIZED (SELECT EXISTS (SELECT"
+    " FROM \"outbox\".log WHERE tick IS NOT NULL AND position > $2"
+    ") AS ticks), d AS MATERIALIZED (SELECT h.n, h.hi FROM h, t"
+    " WHERE h.n = $1 AND NOT t.ticks AND ($5 OR EXISTS (SELECT FROM "
+    PG_BETWEEN("h.hi", "pg_current_snapshot()") " l))),"
+    " c AS (INSERT INTO \"outbox\".\"window\" (n, hi, tick) SELECT d.n + 1,"
+    " pg_current_snapshot(), $2 FROM d WHERE" PG_LAZY_IF_FLUSHED
+    " ON CONFLICT DO NOTHING RETURNING n)"
+    " SELECT c.n, " PG_ROW_OF_L ", h.n, h.tick, t.ticks,"
+    " d.n IS NOT NULL AND c.n IS NULL FROM h CROSS JOIN t"
+    " LEFT JOIN d ON true LEFT JOIN c ON true LEFT JOIN LATERAL "
+    PG_BETWEEN("d.hi", "pg_current_snapshot()") " l ON c.n IS NOT NULL"
+    " AND (1::bigint << l.lane) & $3 <> 0 ORDER BY l.position LIMIT $4")
+/* The snapshots that publishers took on the way, each without its own
+ * transaction, in the order of how many transactions had ended: a long
+ * backlog is cut by them.  $1 as $2 above.  All of these windows or none:
+ * who has the first has all. */
+OB_PG_STATEMENT(PG_TICKS,
+    "WITH h AS MATERIALIZED (SELECT n, pg_snapshot_xmax(hi)::text::bigint"
+    " - (SELECT count(*) FROM pg_snapshot_xip(hi)) AS rank"
+    " FROM \"outbox\".\"window\" ORDER BY n DESC LIMIT 1),"
+    " t AS MATERIALIZED (SELECT position, xid, tick FROM \"outbox\".log"
+    " WHERE tick IS NOT NULL AND position > $1 ORDER BY position LIMIT 1000),"
+    " x AS (SELECT pg_snapshot_xmax(t.tick)::text::bigint AS most, a.n,"
+    " a.least, a.list FROM t, LATERAL (SELECT count(*) AS n, min(x) AS least,"
+    " string_agg(x::text, ',' ORDER BY x) AS list FROM (SELECT"
+    " x::text::bigint AS x FROM pg_snapshot_xip(t.tick) x UNION SELECT"
+    " t.xid::text::bigint WHERE t.xid < pg_snapshot_xmax(t.tick)) u) a),"
+    " s AS MATERIALIZED (SELECT DISTINCT ON (most - x.n) most - x.n AS rank,"
+    " (coalesce(least, most) || ':' || most || ':' || coalesce(list, ''))"
+    "::pg_snapshot AS hi FROM x, h WHERE most - x.n > h.rank),"
+    " w AS MATERIALIZED (SELECT h.n + row_number() OVER (ORDER BY s.rank)"
+    " AS n, s.hi, (SELECT max(position) FROM t) AS tick FROM s, h),"
+    " f AS (INSERT INTO \"outbox\".\"window\" (n, hi, tick) SELECT w.n,"
+    " w.hi, w.tick FROM w, h WHERE w.n = h.n + 1 AND" PG_LAZY_IF_FLUSHED
+    " ON CONFLICT DO NOTHING RETURNING n),"
+    " i AS (INSERT INTO \"outbox\".\"window\" (n, hi, tick) SELECT w.n, w.hi,"
+    " w.tick FROM w, h WHERE w.n > h.n + 1 AND EXISTS (SELECT FROM f)"
+    " RETURNING n)"
+    " SELECT coalesce((SELECT max(position) FROM t), $1), (SELECT count(*)"
+    " FROM w), (SELECT count(*) FROM f), (SELECT n FROM h)")
+/* $1, $2 the cursor, $3 the last window, $4 a bit for each lane, $5 rows at
+ * most. */
+OB_PG_STATEMENT(PG_READ,
+    "SELECT w.n, " PG_ROW_OF_L " FROM \"outbox\".\"window\" w"
+    " JOIN \"outbox\".\"window\" p ON p.n = w.n - 1"
+    " CROSS JOIN LATERAL " PG_BETWEEN("p.hi", "w.hi") " l"
+    " WHERE w.n BETWEEN $1 AND $3 AND (w.n > $1 OR l.position > $2)"
+    " AND (1::bigint << l.lane) & $4 <> 0 ORDER BY w.n, l.position LIMIT $5")
+/* Is there anything that window $1, the newest known, does not have? */
+OB_PG_STATEMENT(PG_NEWS,
+    "SELECT h.n <> $1 OR EXISTS (SELECT FROM "
+    PG_BETWEEN("h.hi", "pg_current_snapshot()") " l)"
+    " FROM \"outbox\".\"window\" h ORDER BY h.n DESC LIMIT 1")
+
+/* ---- leases --------------------------------------------------------- */
+
+OB_PG_STATEMENT(PG_BEAT,
+    "INSERT INTO \"outbox\".relay AS r (sub, relay, beat, want)"
+    " SELECT sub, $2::uuid, 1, $3::integer FROM \"outbox\".subscription"
+    " WHERE sub = $1 ON CONFLICT (sub, relay)"
+    " DO UPDATE SET beat = r.beat + 1, want = excluded.want")
+/* Kind 0 is the subscription, 1 a lane, 2 a relay. */
+OB_PG_STATEMENT(PG_LOOK,
+    "SELECT 0, generation, CASE WHEN paused THEN 1 ELSE 0 END::bigint,"
+    " 0::bigint, NULL::uuid AS id FROM \"outbox\".subscription"
+    " WHERE sub = $1 UNION ALL"
+    " (SELECT 1, l.lane, l.token, coalesce(r.beat, -1), l.owner"
+    " FROM \"outbox\".lane l LEFT JOIN \"outbox\".relay r"
+    " ON r.sub = l.sub AND r.relay = l.owner"
+    " WHERE l.sub = $1 ORDER BY l.lane) UNION ALL"
+    " (SELECT 2, r.beat, r.want, 0, r.relay FROM \"outbox\".relay r"
+    " WHERE r.sub = $1 ORDER BY r.relay LIMIT $2::integer)")
+/* $1 subscription, $2 me, $3 lanes, $4 tokens, $5 beats. */
+OB_PG_STATEMENT(PG_LOCK,
+    "SELECT l.lane FROM \"outbox\".lane l JOIN"
+    " unnest($3::smallint[], $4::bigint[], $5::bigint[])"
+    " AS w (lane, token, beat) ON l.lane = w.lane AND l.token = w.token"
+    " WHERE l.sub = $1 AND (l.owner IS NULL OR l.owner = $2 OR NOT EXISTS"
+    " (SELECT FROM \"outbox\".relay r WHERE r.sub = $1"
+    " AND r.relay = l.owner AND r.beat <> w.beat))"
+    " ORDER BY l.lane FOR UPDATE OF l")
+/* After the lock, for it sees what the last owner saved. */
+OB_PG_STATEMENT(PG_TAKE,
+    "UPDATE \"outbox\".lane l SET owner = $2, token = l.token + 1,"
+    " crash_window = c.w, crash_position = c.p,"
+    " crashes = CASE WHEN owner IS NULL THEN 0"
+    " WHEN (crash_window, crash_position) = (c.w, c.p)"
+    " THEN crashes + CASE WHEN owner = $2 THEN 0 ELSE 1 END"
+    " WHEN owner = $2 THEN 0 ELSE 1 END"
+    " FROM (SELECT u.lane, coalesce(a.\"window\", 0) AS w,"
+    " coalesce(a.position, 0) AS p FROM unnest($3::smallint[]) AS u (lane)"
+    " LEFT JOIN LATERAL " PG_CURSOR("$1", "u.lane") " a ON true) c"
+    " WHERE l.sub = $1 AND l.lane = c.lane"
+    " RETURNING l.lane, l.token, c.w, c.p, l.crashes, l.trying IS NOT NULL")
+OB_PG_STATEMENT(PG_REWIND,
+    "INSERT INTO \"outbox\".ack (aseg, sub, lane, token, \"window\","
+    " position) SELECT m.ack_seg, l.sub, l.lane, l.token, 0, 0"
+    " FROM \"outbox\".lane l, \"outbox\".meta m"
+    " WHERE l.sub = $1 AND l.lane = $2")
+OB_PG_STATEMENT(PG_LEAVE,
+    "WITH r AS (UPDATE \"outbox\".lane SET owner = NULL"
+    " WHERE sub = $1 AND owner = $2)"
+    " DELETE FROM \"outbox\".relay WHERE sub = $1 AND relay = $2")
+OB_PG_STATEMENT(PG_TRIAL,
+    "UPDATE \"outbox\".lane SET trying = $5, starts ="
+    " CASE WHEN trying = $5 THEN starts + 1 ELSE 1 END"
+    " WHERE sub = $1 AND lane = $2 AND owner = $3 AND token = $4"
+    " RETURNING starts")
+
+/* ---- progress ------------------------------------------------------- */
+
+/* $1 subscription, $2 me, $3 lanes, $4 tokens, $5 windows, $6 positions.
+ * All of them or none; gives the lanes that are ours. */
+OB_PG_STATEMENT(PG_SAVE,
+    "WITH mine AS MATERIALIZED (SELECT l.lane, l.token, w.\"window\","
+    " w.position FROM \"outbox\".lane l JOIN"
+    " unnest($3::smallint[], $4::bigint[], $5::bigint[], $6::bigint[])"
+    " AS w (lane, token, \"window\", position)"
+    " ON l.lane = w.lane AND l.token = w.token"
+    " WHERE l.sub = $1 AND l.owner = $2"
+    " ORDER BY l.lane FOR NO KEY UPDATE OF l),"
+    " saved AS (INSERT INTO \"outbox\".ack (aseg, sub, lane, token,"
+    " \"window\", position) SELECT m.ack_seg, $1, mine.lane, mine.token,"
+    " mine.\"window\", mine.position FROM mine, \"outbox\".meta m"
+    " WHERE (SELECT count(*) FROM mine) = cardinality($3))"
+    " SELECT lane FROM mine")
+/* $3 lanes to give back, $4 lanes whose trial is over. */
+OB_PG_STATEMENT(PG_LET_GO,
+    "UPDATE \"outbox\".lane SET"
+    " owner = CASE WHEN lane = ANY ($3::smallint[]) THEN NULL"
+    " ELSE owner END, crashes = CASE WHEN lane = ANY ($3::smallint[]) THEN 0"
+    " ELSE crashes END, trying = CASE WHEN lane = ANY ($4::smallint[])"
+    " THEN NULL ELSE trying END WHERE sub = $1 AND owner = $2"
+    " AND (lane = ANY ($3::smallint[]) OR lane = ANY ($4::smallint[]))")
+OB_PG_STATEMENT(PG_PARK,
+    "INSERT INTO \"outbox\".parked (\"window\", " PG_ROW ", sub, chain,"
+    " attempts, why, delay_ms, seq) SELECT $1, $2, $3, $4, $5, $6, $7, $8,"
+    " $9, $10, $11, $12, $13, $14, $15::integer, $16, $17,"
+    " coalesce(max(seq), 4294967296) + 1 FROM \"outbox\".parked"
+    " WHERE sub = $13 AND lane = $12 AND chain = $14")
+OB_PG_STATEMENT(PG_AGAIN,
+    "UPDATE \"outbox\".parked SET attempts = $5, delay_ms = $6, why = $7"
+    " WHERE sub = $1 AND lane = $2 AND chain = $3 AND seq = $4")
+OB_PG_STATEMENT(PG_UNPARK,
+    "DELETE FROM \"outbox\".parked WHERE sub = $1 AND lane = $2"
+    " AND chain = $3 AND seq = $4")
+OB_PG_STATEMENT(PG_BURY,
+    "INSERT INTO \"outbox\".dead (\"window\", " PG_ROW ", sub, chain,"
+    " attempts, why, blocks, died_ms) SELECT $1, $2, $3, $4, $5, $6, $7, $8,"
+    " $9, $10, $11, $12, $13, $14, $15::integer, $16, $17, " PG_NOW_MS)
+OB_PG_STATEMENT(PG_PARKED,
+    "SELECT \"window\", " PG_ROW ", seq, attempts, delay_ms"
+    " FROM \"outbox\".parked WHERE sub = $1 AND lane = $2 AND chain = $3"
+    " ORDER BY seq LIMIT $4::integer")
+OB_PG_STATEMENT(PG_BLOCKED,
+    "WITH c AS (SELECT coalesce((SELECT a.\"window\" FROM "
+    PG_CURSOR("$1", "$2") " a), 0) AS w, coalesce((SELECT a.position FROM "
+    PG_CURSOR("$1", "$2") " a), 0) AS p)"
+    " SELECT * FROM (SELECT DISTINCT ON (chain) chain, seq, attempts,"
+    " delay_ms, 0::bigint FROM \"outbox\".parked"
+    " WHERE sub = $1 AND lane = $2 ORDER BY chain, seq) h UNION ALL"
+    " SELECT DISTINCT chain, 0::bigint, 0, -1::bigint, 0::bigint"
+    " FROM \"outbox\".dead WHERE sub = $1 AND lane = $2 AND blocks UNION ALL"
+    " SELECT 0, 0, 0, -2, position FROM \"outbox\".parked, c"
+    " WHERE sub = $1 AND lane = $2 AND (\"window\", position) > (w, p)"
+    " UNION ALL SELECT 0, 0, 0, -2, position FROM \"outbox\".dead, c"
+    " WHERE sub = $1 AND lane = $2 AND (\"window\", position) > (w, p)")
+
+/* ---- tidying -------------------------------------------------------- */
+
+OB_PG_STATEMENT(PG_NEXT_DUE,
+    "SELECT coalesce(min(due_ms), -1), " PG_NOW_MS
+    " FROM \"outbox\".scheduled")
+/* One relay at a time, or those due first would not come first. */
+OB_PG_STATEMENT(PG_PROMOTE,
+    "WITH l AS MATERIALIZED (SELECT FROM (SELECT"
+    " pg_try_advisory_xact_lock($2) AS got OFFSET 0) t WHERE got),"
+    " due AS (DELETE FROM \"outbox\".scheduled s USING (SELECT seq FROM"
+    " \"outbox\".scheduled, l WHERE due_ms <= " PG_NOW_MS
+    " ORDER BY due_ms, seq LIMIT $1::integer) d WHERE s.seq = d.seq"
+    " RETURNING s.*)"
+    " INSERT INTO \"outbox\".log (seg, lane, id, topic, type, key,"
+    " content_type, headers, payload, published_ms, expires_ms)"
+    " SELECT m.seg, lane, id, topic, type, key, content_type, headers,"
+    " payload, published_ms, expires_ms FROM due, \"outbox\".meta m"
+    " ORDER BY due_ms, seq")

@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * pg_window.c - cutting the log into windows, and fetching their rows.
+ *
+ * Positions are given at the INSERT, and commits come in another order: a
+ * cursor that is a position would pass events that are not visible yet.  So
+ * the log is cut into windows by snapshots: window n holds what is visible
+ * in its hi and not in that of window n - 1, which is the same set whenever
+ * and by whomever it is read.
+ *
+ * Invariants (tests/pg: order and its mutants):
+ *  1. hi grows: a window is cut by a statement that sees the newest one, so
+ *     its snapshot is newer than that one's; n is unique, so of two relays
+ *     that cut at once one has cut, and the other reads what it did.
+ *  2. hi is taken in a transaction that has no number yet: its own number is
+ *     in no window.  A snapshot that a publisher took on the way (a tick)
+ *     counts its own transaction as running.
+ *  3. Snapshots of one server are ordered by the number of transactions that
+ *     have ended in them; a tick that is not newer than the newest window is
+ *     passed over.
+ *  4. A window is visible only when its events are durable: it is committed
+ *     without waiting only if nothing was left to be flushed.
+ *  5. Windows are removed from the old end, and never above a cursor's.
+ *
+ * Rows are fetched in chunks of some MB, and handed out from there.  A chunk
+ * belongs to a connection and a cursor: with the connection it is forgotten.
+ */
+#include "pg_window.h"
+
+enum { CHUNK_BYTES = 4 << 20, CHUNK_ROWS = 8192, FIRST_ROWS = 256,
+       SPAN_MOST = 256, SLOW_US = 3000 };
+
+static bool before(const outbox_cursor *a, const outbox_cursor *b)
+{
+    if (a->window != b->window)
+        return a->window < b->window;
+    return a->position < b->position;
+}
+
+void ob_pg_chunk_drop(ob_pg_windows *w)
+{
+    PQclear(w->res);
+    w->res = NULL;
+    w->rows = w->at = 0;
+}
+
+void ob_pg_windows_forget(ob_pg *st)
+{
+    if (st->windows == NULL)
+        return;
+    ob_pg_chunk_drop(st->windows);
+    st->base.mem.free(st->base.mem.arg, st->windows);
+    st->windows = NULL;
+}
+
+/* ---- which there are ------------------------------------------------ */
+
+static int windows_make(ob_pg *st, outbox_error *err)
+{
+    const outbox_allocator *mem = &st->base.mem;
+
+    if (st->windows != NULL)
+        return OUTBOX_OK;
+    st->windows = mem->malloc(mem->arg, sizeof *st->windows);
+    if (st->windows == NULL)
+        return outbox_error_set(err, OUTBOX_ENOMEM, "out of memory");
+    memset(st->windows, 0, sizeof *st->windows);
+    st->windows->limit = FIRST_ROWS;
+    st->windows->span = 1;
+    return OUTBOX_OK;
+}
+
+int ob_pg_windows_look(ob_pg *st, outbox_error *err)
+{
+    int rc = windows_make(st, err);
+
+    if (rc != OUTBOX_OK)
+        return rc;
+    PGresult *res = ob_pg_run(st, PG_WINDOWS, NULL, "look for windows", &rc,
+                              err);
+    if (res == NULL)
+        return rc;
+    ob_pg_windows *w = st->windows;
+    w->low = ob_pg_get_int8(res, 0, 0);
+    w->head = ob_pg_get_int8(res, 0, 1);
+    w->tick = ob_pg_get_int8(res, 0, 2);
+    PQclear(res);
+    w->looked = true;
+    ob_pg_chunk_drop(w);
+    if (w->head < 0)
+        return outbox_error_set(err, OUTBOX_ESCHEMA,
+                                "there is no window: run outbox_migrate()");
+    return OUTBOX_OK;
+}
+
+bool ob_pg_windows_have(const ob_pg *st, const outbox_cursor *at)
+{
+    const ob_pg_windows *w = st->windows;
+
+    return at->window == 0 ||
+           (at->window > w->low && at->window <= w->head + 1);
+}
+
+static int log_changed(ob_pg_windows *w, outbox_error *err)
+{
+    w->looked = false;
+    return outbox_error_set(err, OUTBOX_ESTALE,
+                            "the newest window is older than the one that "
+                            "was read: the log was emptied or restored");
+}
+
+/* ---- cutting -------------------------------------------------------- */
+
+static int cut_by_ticks(ob_pg *st, outbox_error *err)
+{
+    ob_pg_windows *w = st->windows;
+    ob_pg_params p = { 0 };
+    int rc;
+
+    ob_pg_int8(&p, w->tick);
+    PGresult *res = ob_pg_run(st, PG_TICKS, &p, "cut windows", &rc, err);
+    if (res == NULL)
+        return rc;
+    int64_t tick = ob_pg_get_int8(res, 0, 0);
+    int64_t wanted = ob_pg_get_int8(res, 0, 1);
+    bool won = ob_pg_get_int8(res, 0, 2) > 0;
+    int64_t head = PQgetisnull(res, 0, 3) ? -1 : ob_pg_get_int8(res, 0, 3);
+    PQclear(res);
+    if (head < w->head)
+        return log_changed(w, err);
+    w->head = head;
+    if (wanted == 0 || won)
+        w->tick = tick;
+    if (won)
+        w->head += wanted;
+    return OUTBOX_OK;
+}
+
+/* What a cut's result says besides the rows. */
+static int cut_told(ob_pg_windows *w, const PGresult *res, bool *again,
+                    outbox_error *err)
+{
+    enum { C_WINDOW, C_HEAD = 12, C_TICK, C_TICKS, C_RIVAL };
+
+    int64_t head = PQntuples(res) > 0 ? ob_pg_get_int8(res, 0, C_HEAD) : -1;
+    if (head < w->head)
+        return log_changed(w, err);
+    int64_t tick = ob_pg_get_int8(res, 0, C_TICK);
+    *again = head > w->head || ob_pg_get_bool(res, 0, C_TICKS) ||
+             ob_pg_get_bool(res, 0, C_RIVAL);
+    w->ticks = ob_pg_get_bool(res, 0, C_TICKS);
+    w->head = head;
+    if (tick > w->tick)
+        w->tick = tick;
+    w->cut = !PQgetisnull(res, 0, C_WINDOW);
+    w->head += w->cut;
+    return OUTBOX_OK;
+}
+
+/* The newest events: cut a window and have its rows, in one go.  Without an
+ * event there is none; but when it took long to find that out, for there are
+ * many rows of a transaction that is running or was rolled back, an empty one
+ * lets the next look begin after them. */
+static PGresult *cut(ob_pg *st, uint64_t lanes, bool *again, int *rc,
+                     outbox_error *err)
+{
+    ob_pg_windows *w = st->windows;
+    ob_pg_params p = { 0 };
+    int64_t start_us = outbox_monotonic_us();
+
+    ob_pg_int8(&p, w->head);
+    ob_pg_int8(&p, w->tick);
+    ob_pg_int8(&p, (int64_t)lanes);
+    ob_pg_int8(&p, w->limit);
+    ob_pg_bool(&p, w->slow);
+    PGresult *res = ob_pg_run(st, PG_CUT, &p, "cut a window", rc, err);
+    if (res == NULL)
+        return NULL;
+    *rc = cut_told(w, res, again, err);
+    w->slow = !w->cut && !*again && !w->slow &&
+              outbox_monotonic_us() - start_us > SLOW_US;
+    if (*rc == OUTBOX_OK)
+        return res;
+    PQclear(res);
+    return NULL;
+}
+
+/* ---- chunks --------------------------------------------------------- */
+
+static uint64_t lanes_before(const outbox_lane *lanes, uint32_t n,
+                             int64_t window)
+{
+    uint64_t bits = 0;
+
+    for (uint32_t i = 0; i < n; i++) {
+        if (lanes[i].cursor.window <= window)
+            bits |= UINT64_C(1) << lanes[i].lane;
+    }
+    return bits;
+}
+
+/* How much to ask for the next time: some MB, and as many windows as fill
+ * that. */
+static void pace(ob_pg_windows *w, int64_t windows)
+{
+    size_t bytes = PQresultMemorySize(w->res);
+    int64_t fit = w->rows > 0 ? (int64_t)(CHUNK_BYTES / (bytes / w->rows + 1))
+                              : w->limit;
+
+    if (fit > w->limit * 8)
+        fit = w->limit * 8;
+    if (w->rows * 2 < w->limit && w->span == windows && w->span < SPAN_MOST)
+        w->span *= 2;
+    else if (w->rows == w->limit && w->span > 1)
+        w->span /= 2;
+    w->limit = fit < 1 ? 1 : fit > CHUNK_ROWS ? CHUNK_ROWS : fit;
+}
+
+/* The rows are those of lanes from the cursor to window last, or fewer if
+ * there are more than the limit. */
+static void chunk_set(ob_pg_windows *w, PGresult *res, int rows,
+                      const outbox_cursor *from, int64_t last,
+                      uint64_t lanes)
+{
+    int64_t asked = w->limit;
+
+    ob_pg_chunk_drop(w);
+    w->res = res;
+    w->rows = rows;
+    w->from = *from;
+    w->lanes = lanes;
+    w->end = (outbox_cursor){ .window = last + 1 };
+    if (rows >= asked) {
+        w->end.window = ob_pg_get_int8(res, rows - 1, 0);
+        w->end.position = ob_pg_get_int8(res, rows - 1, 1);
+    }
+    pace(w, last - from->window + 1);
+}
+
+static int chunk_read(ob_pg *st, const outbox_cursor *from,
+                      const outbox_lane *lanes, uint32_t n,
+                      outbox_error *err)
+{
+    ob_pg_windows *w = st->windows;
+    int64_t last = from->window + w->span - 1;
+    ob_pg_params p = { 0 };
+    int rc;
+
+    if (last > w->head)
+        last = w->head;
+    uint64_t bits = lanes_before(lanes, n, last);
+    ob_pg_int8(&p, from->window);
+    ob_pg_int8(&p, from->position);
+    ob_pg_int8(&p, last);
+    ob_pg_int8(&p, (int64_t)bits);
+    ob_pg_int8(&p, w->limit);
+    PGresult *res = ob_pg_run(st, PG_READ, &p, "read the log", &rc, err);
+    if (res == NULL)
+        return rc;
+    chunk_set(w, res, PQntuples(res), from, last, bits);
+    w->newest = false;
+    return OUTBOX_OK;
+}
+
+/* 1: there is a chunk, 0: there is nothing new. */
+static int chunk_cut(ob_pg *st, const outbox_cursor *from,
+                     const outbox_lane *lanes, uint32_t n, bool *again,
+                     outbox_error *err)
+{
+    ob_pg_windows *w = st->windows;
+    uint64_t bits = lanes_before(lanes, n, INT64_MAX);
+    int rc;
+    PGresult *res = cut(st, bits, again, &rc, err);
+
+    if (res == NULL)
+        return rc;
+    if (!w->cut) {
+        PQclear(res);
+        return *again && w->ticks ? cut_by_ticks(st, err) : OUTBOX_OK;
+    }
+    int rows = PQgetisnull(res, 0, 1) ? 0 : PQntuples(res);
+    chunk_set(w, res, rows, from, w->head, bits);
+    w->newest = true;
+    return 1;
+}
+
+static bool chunk_has(const ob_pg_windows *w, const outbox_cursor *from,
+                      const outbox_lane *lanes, uint32_t n)
+{
+    return w->res != NULL && !before(from, &w->from) &&
+           before(from, &w->end) &&
+           (lanes_before(lanes, n, w->end.window - (w->end.position == 0)) &
+            ~w->lanes) == 0;
+}
+
+/* The first row behind the cursor: mostly the one that comes next. */
+static void chunk_seek(ob_pg_windows *w, const outbox_cursor *from)
+{
+    int low = 0, high = w->rows;
+
+    while (low < high) {
+        int mid = low + (high - low) / 2;
+        outbox_cursor at = { .window = ob_pg_get_int8(w->res, mid, 0),
+                             .position = ob_pg_get_int8(w->res, mid, 1) };
+        if (before(from, &at))
+            high = mid;
+        else
+            low = mid + 1;
+    }
+    w->at = low;
+}
+
+int ob_pg_chunk(ob_pg *st, outbox_cursor *from, const outbox_lane *lanes,
+                uint32_t n, outbox_error *err)
+{
+    ob_pg_windows *w = st->windows;
+    bool again = true;
+    int rc = OUTBOX_OK;
+
+    if (!chunk_has(w, from, lanes, n))
+        ob_pg_chunk_drop(w);
+    while (w->res == NULL && rc == OUTBOX_OK && again) {
+        again = false;
+        if (from->window > w->head + 1)
+            return log_changed(w, err);
+        if (from->window <= w->head) {
+            rc = chunk_read(st, from, lanes, n, err);
+        } else {
+            rc = chunk_cut(st, from, lanes, n, &again, err);
+        }
+    }
+    if (rc < 0 || w->res == NULL)
+        return rc;
+    chunk_seek(w, from);
+    return 1;
+}
+
+/* ---- for a subscription that begins now ----------------------------- */
+
+int ob_pg_windows_now(ob_pg *st, outbox_cursor *at, outbox_error *err)
+{
+    int rc = ob_pg_windows_look(st, err);
+    bool again = true;
+
+    memset(at, 0, sizeof *at);
+    while (rc == OUTBOX_OK && again) {
+        PGresult *res = cut(st, 0, &again, &rc, err);
+        PQclear(res);
+        if (rc == OUTBOX_OK && again && st->windows->ticks)
+            rc = cut_by_ticks(st, err);
+    }
+    if (rc == OUTBOX_OK)
+        at->window = st->windows->head + 1;
+    return rc;
+}
