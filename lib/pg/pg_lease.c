@@ -104,13 +104,15 @@ int ob_pg_beat(outbox_store *s, outbox_subscription *sub,
 
 /* ---- taking --------------------------------------------------------- */
 
-static outbox_lane *lane_of(outbox_lane *lanes, uint32_t n, uint32_t lane)
+/* The one that column 0 names: it was asked for. */
+static outbox_lane *lane_of(outbox_lane *lanes, uint32_t n,
+                            const PGresult *res, int row)
 {
-    for (uint32_t i = 0; i < n; i++) {
-        if (lanes[i].lane == lane)
-            return &lanes[i];
-    }
-    return NULL;
+    uint32_t lane = (uint32_t)ob_pg_get_int(res, row, 0), i = 0;
+
+    while (i + 1 < n && lanes[i].lane != lane)
+        i++;
+    return &lanes[i];
 }
 
 /* Which of them are to be had, with their rows locked. */
@@ -138,7 +140,7 @@ static int lanes_lock(ob_pg *st, int64_t sub, const uint8_t me[16],
         (rc = ob_pg_param_array(st, &p, &beat, err)) == OUTBOX_OK)
         res = ob_pg_run(st, PG_LOCK, &p, "lock lanes", &rc, err);
     for (int i = 0; res != NULL && i < PQntuples(res); i++)
-        lane_of(lanes, n, (uint32_t)ob_pg_get_int(res, i, 0))->held = 1;
+        lane_of(lanes, n, res, i)->held = 1;
     rc = res != NULL ? PQntuples(res) : rc;
     PQclear(res);
     ob_pg_array_free(st, &lane);
@@ -175,9 +177,7 @@ static int lanes_take(ob_pg *st, int64_t sub, const uint8_t me[16],
     if (rc == OUTBOX_OK)
         res = ob_pg_run(st, PG_TAKE, &p, "take lanes", &rc, err);
     for (int i = 0; res != NULL && i < PQntuples(res); i++)
-        lane_taken_row(res, i,
-                       lane_of(lanes, n,
-                               (uint32_t)ob_pg_get_int(res, i, 0)));
+        lane_taken_row(res, i, lane_of(lanes, n, res, i));
     PQclear(res);
     ob_pg_array_free(st, &lane);
     return rc;

@@ -9,8 +9,6 @@
 #define PG_ROW_OF_L \
     "l.position, l.id, l.topic, l.type, l.key, l.content_type, l.headers," \
     " l.payload, l.published_ms, l.expires_ms, l.lane"
-#define PG_NOW_MS \
-    "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 
 /* Where a lane's cursor is: the newest row. */
 #define PG_CURSOR(sub, lane) \
@@ -235,3 +233,72 @@ OB_PG_STATEMENT(PG_PROMOTE,
     " SELECT m.seg, lane, id, topic, type, key, content_type, headers,"
     " payload, published_ms, expires_ms FROM due, \"outbox\".meta m"
     " ORDER BY due_ms, seq")
+
+/* Whoever is behind most: windows up to n are passed by all lanes.  NULL
+ * without a subscription. */
+#define PG_PASSED \
+    "(SELECT min(CASE WHEN c.position = 9223372036854775807 THEN c.\"window\"" \
+    " ELSE coalesce(c.\"window\", 0) - 1 END) AS n" \
+    " FROM \"outbox\".lane l LEFT JOIN LATERAL " \
+    PG_CURSOR("l.sub", "l.lane") " c ON true)"
+/* The segments written now, and what there is to tidy. */
+OB_PG_STATEMENT(PG_TIDY,
+    "SELECT m.seg, m.ack_seg, p.n,"
+    " pg_relation_size('\"outbox\".log_0'), pg_relation_size("
+    "'\"outbox\".log_1'), pg_relation_size('\"outbox\".log_2'),"
+    " pg_relation_size('\"outbox\".log_3'), pg_relation_size("
+    "'\"outbox\".ack_0'), pg_relation_size('\"outbox\".ack_1')"
+    " FROM \"outbox\".meta m, " PG_PASSED " p")
+OB_PG_STATEMENT(PG_SEGMENT,
+    "UPDATE \"outbox\".meta SET seg = $2 WHERE seg = $1")
+/* Windows without events that all are past, but for the newest of them, which
+ * is where the next one begins. */
+OB_PG_STATEMENT(PG_DROP_WINDOWS,
+    "DELETE FROM \"outbox\".\"window\" WHERE n = ANY (ARRAY(SELECT w.n"
+    " FROM \"outbox\".\"window\" w WHERE w.n < (SELECT p.n FROM " PG_PASSED
+    " p) AND pg_snapshot_xmax(w.hi) <= coalesce((SELECT xid"
+    " FROM \"outbox\".log ORDER BY xid LIMIT 1),"
+    " pg_snapshot_xmax(pg_current_snapshot())) ORDER BY w.n LIMIT 1000))")
+OB_PG_STATEMENT(PG_TRIM_DEDUP,
+    "DELETE FROM \"outbox\".dedup WHERE dedup_key = ANY (ARRAY(SELECT"
+    " dedup_key FROM \"outbox\".dedup WHERE published_ms < " PG_NOW_MS
+    " - $1 ORDER BY published_ms LIMIT $2::integer FOR UPDATE SKIP LOCKED))")
+OB_PG_STATEMENT(PG_TRY_LOCK, "SELECT pg_try_advisory_xact_lock($1)")
+OB_PG_STATEMENT(PG_LOCK_LANES,
+    "SELECT lane FROM \"outbox\".lane ORDER BY sub, lane FOR UPDATE")
+OB_PG_STATEMENT(PG_CARRY,
+    "INSERT INTO \"outbox\".ack (aseg, sub, lane, token, \"window\","
+    " position) SELECT m.ack_seg, a.sub, a.lane, a.token, a.\"window\","
+    " a.position FROM \"outbox\".meta m, \"outbox\".lane l"
+    " CROSS JOIN LATERAL (SELECT * FROM \"outbox\".ack a"
+    " WHERE a.sub = l.sub AND a.lane = l.lane ORDER BY a.seq DESC LIMIT 1) a"
+    " WHERE a.aseg <> m.ack_seg")
+OB_PG_STATEMENT(PG_ACK_SEGMENT, "UPDATE \"outbox\".meta SET ack_seg = $1")
+/* Counted one by one only up to 10000, then by positions. */
+OB_PG_STATEMENT(PG_COUNT,
+    "WITH c AS MATERIALIZED (SELECT l.sub, coalesce(a.\"window\", 0) AS w,"
+    " coalesce(a.position, 0) AS p FROM \"outbox\".lane l LEFT JOIN LATERAL "
+    PG_CURSOR("l.sub", "l.lane") " a ON true),"
+    " m AS MATERIALIZED (SELECT c.w, c.p, coalesce((SELECT hi FROM"
+    " \"outbox\".\"window\" WHERE n = c.w - 1), '1:1:') AS lo, (SELECT hi"
+    " FROM \"outbox\".\"window\" WHERE n = c.w) AS hi FROM c"
+    " WHERE c.sub = $1 ORDER BY c.w, c.p LIMIT 1),"
+    " e AS (SELECT count(*) AS n, min(position) AS p, min(published_ms) AS t"
+    " FROM (SELECT l.position, l.published_ms FROM m CROSS JOIN LATERAL "
+    PG_BETWEEN("m.lo", "pg_current_snapshot()") " l WHERE l.position > m.p"
+    " OR NOT coalesce(pg_visible_in_snapshot(l.xid, m.hi), false)"
+    " LIMIT 10000) x), k AS (SELECT count(*) AS n, min(published_ms) AS t"
+    " FROM \"outbox\".parked WHERE sub = $1)"
+    " SELECT k.n, (SELECT count(*) FROM \"outbox\".dead WHERE sub = $1),"
+    " CASE WHEN e.n < 10000 THEN e.n ELSE greatest(e.n, 1 - e.p +"
+    " pg_sequence_last_value('\"outbox\".position'::regclass)) END,"
+    " coalesce(least(e.t, k.t), 0), (SELECT count(*)"
+    " FROM \"outbox\".scheduled), coalesce((SELECT paused"
+    " FROM \"outbox\".subscription WHERE sub = $1), false),"
+    " coalesce((SELECT (m.w, m.p) <= (o.w, o.p) FROM m, c o"
+    " ORDER BY o.w, o.p LIMIT 1), false) FROM e, k")
+
+/* ---- waking --------------------------------------------------------- */
+
+OB_PG_STATEMENT(PG_ARM, "SELECT pg_try_advisory_lock($1)")
+OB_PG_STATEMENT(PG_DISARM, "SELECT pg_advisory_unlock($1)")

@@ -226,6 +226,9 @@ int ob_pg_read(outbox_store *s, int64_t sub, outbox_lane *lanes, uint32_t n,
                int limit, outbox_sink *sink, void *arg, outbox_error *err);
 /* Forget the windows: of a connection that is gone. */
 void ob_pg_windows_forget(ob_pg *st);
+/* Which windows are kept, and whether a cursor stands in one of them. */
+int  ob_pg_windows_look(ob_pg *st, outbox_error *err);
+bool ob_pg_windows_have(const ob_pg *st, const outbox_cursor *at);
 /* Cut a window at the head, if there is anything to put in it: for attach,
  * outside of a transaction.  A subscription that begins now then stands at
  * (newest window, INT64_MAX).  It is in the same transaction as its row in

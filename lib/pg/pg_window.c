@@ -98,7 +98,8 @@ bool ob_pg_windows_have(const ob_pg *st, const outbox_cursor *at)
     const ob_pg_windows *w = st->windows;
 
     return at->window == 0 ||
-           (at->window > w->low && at->window <= w->head + 1);
+           (at->window > w->low - (at->position == INT64_MAX) &&
+            at->window <= w->head + 1);
 }
 
 static int log_changed(ob_pg_windows *w, outbox_error *err)
@@ -337,19 +338,15 @@ int ob_pg_chunk(ob_pg *st, outbox_cursor *from, const outbox_lane *lanes,
 
 /* ---- for a subscription that begins now ----------------------------- */
 
-int ob_pg_windows_now(ob_pg *st, outbox_cursor *at, outbox_error *err)
+int ob_pg_window_cut(ob_pg *st, outbox_error *err)
 {
     int rc = ob_pg_windows_look(st, err);
     bool again = true;
 
-    memset(at, 0, sizeof *at);
     while (rc == OUTBOX_OK && again) {
-        PGresult *res = cut(st, 0, &again, &rc, err);
-        PQclear(res);
+        PQclear(cut(st, 0, &again, &rc, err));
         if (rc == OUTBOX_OK && again && st->windows->ticks)
             rc = cut_by_ticks(st, err);
     }
-    if (rc == OUTBOX_OK)
-        at->window = st->windows->head + 1;
     return rc;
 }
