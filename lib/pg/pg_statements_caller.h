@@ -3,22 +3,22 @@
  * pg_statements_caller.h - statements on the caller's connection, and those
  * with which a handle finds its tables.
  *
- * Functions are qualified: the caller's search_path is not ours.
+ * Functions and types are qualified: the caller's search_path is not ours.
+ * unnest() of many is the parser's own.
  */
 
 #define PG_NOW_MS \
-    "(extract(epoch FROM pg_catalog.clock_timestamp()) * 1000)" \
-    "::pg_catalog.int8"
+    "(extract(epoch FROM pg_catalog.clock_timestamp()) * 1000)::bigint"
 
 /* Cannot fail, so that the caller's transaction outlives the answer. */
 OB_PG_STATEMENT(PG_TABLES,
     "SELECT pg_catalog.has_schema_privilege(n.oid, 'USAGE'),"
     " pg_catalog.has_table_privilege(c.oid, 'SELECT'),"
-    " s.system_identifier, (SELECT d.oid::pg_catalog.int8"
+    " s.system_identifier, (SELECT d.oid::bigint"
     " FROM pg_catalog.pg_database d"
     " WHERE d.datname = pg_catalog.current_database())"
     " FROM pg_catalog.pg_control_system() s"
-    " LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = $1::text"
+    " LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = $1::pg_catalog.text"
     " LEFT JOIN pg_catalog.pg_class c"
     " ON c.relnamespace = n.oid AND c.relname = 'meta'")
 
@@ -33,6 +33,11 @@ OB_PG_STATEMENT(PG_META, "SELECT version, lanes FROM \"outbox\".meta")
 #define PG_EVENT \
     "lane, id, topic, type, key, content_type, headers, payload, expires_ms"
 
+#define PG_EVENT_ARRAYS \
+    "$1::smallint[], $2::pg_catalog.uuid[], $3::pg_catalog.text[]," \
+    " $4::pg_catalog.text[], $5::pg_catalog.text[], $6::pg_catalog.text[]," \
+    " $7::pg_catalog.text[], $8::pg_catalog.bytea[], $9::bigint[]"
+
 OB_PG_STATEMENT(PG_APPEND,
     "INSERT INTO \"outbox\".log (seg, " PG_EVENT ") VALUES"
     " ((SELECT seg FROM \"outbox\".meta), $1, $2, $3, $4, $5, $6, $7, $8, $9)"
@@ -42,8 +47,7 @@ OB_PG_STATEMENT(PG_APPEND,
 OB_PG_STATEMENT(PG_APPEND_MANY,
     "INSERT INTO \"outbox\".log (seg, " PG_EVENT ")"
     " SELECT (SELECT seg FROM \"outbox\".meta), * FROM"
-    " unnest($1::int2[], $2::uuid[], $3::text[], $4::text[], $5::text[],"
-    " $6::text[], $7::text[], $8::bytea[], $9::int8[])"
+    " unnest(" PG_EVENT_ARRAYS ")"
     " RETURNING position, published_ms," PG_BELL("$10", "$11"))
 
 /* With keys to claim ($12) and times to wait for ($13).  Of a key that comes
@@ -51,17 +55,17 @@ OB_PG_STATEMENT(PG_APPEND_MANY,
  * publishers could wait for each other. */
 OB_PG_STATEMENT(PG_APPEND_RARE,
     "WITH given AS MATERIALIZED (SELECT *, " PG_NOW_MS " AS now_ms FROM"
-    " unnest($1::int2[], $2::uuid[], $3::text[], $4::text[], $5::text[],"
-    " $6::text[], $7::text[], $8::bytea[], $9::int8[], $12::text[],"
-    " $13::int8[]) WITH ORDINALITY AS g (" PG_EVENT ", dedup_key, due_ms,"
-    " n)), claimed AS (INSERT INTO \"outbox\".dedup (dedup_key)"
+    " unnest(" PG_EVENT_ARRAYS ", $12::pg_catalog.text[], $13::bigint[])"
+    " WITH ORDINALITY AS g (" PG_EVENT ", dedup_key, due_ms, n)),"
+    " claimed AS (INSERT INTO \"outbox\".dedup (dedup_key)"
     " SELECT DISTINCT dedup_key FROM given WHERE dedup_key IS NOT NULL"
     " ORDER BY 1 ON CONFLICT DO NOTHING RETURNING dedup_key),"
     " fresh AS MATERIALIZED (SELECT g.*,"
     " coalesce(due_ms > now_ms, false) AS waits"
     " FROM given g WHERE dedup_key IS NULL OR"
     " (EXISTS (SELECT 1 FROM claimed c WHERE c.dedup_key = g.dedup_key) AND"
-    " n = (SELECT min(n) FROM given o WHERE o.dedup_key = g.dedup_key))),"
+    " n = (SELECT pg_catalog.min(n) FROM given o"
+    " WHERE o.dedup_key = g.dedup_key))),"
     " logged AS (INSERT INTO \"outbox\".log (seg, " PG_EVENT ")"
     " SELECT (SELECT seg FROM \"outbox\".meta), " PG_EVENT
     " FROM fresh WHERE NOT waits ORDER BY n"
@@ -72,15 +76,17 @@ OB_PG_STATEMENT(PG_APPEND_RARE,
     " " PG_BELL("$10", "$11") " AS bell)"
     " SELECT coalesce(l.position, -w.seq),"
     " coalesce(l.published_ms, w.published_ms), f.n FROM"
-    " (SELECT n, waits, row_number() OVER (PARTITION BY waits ORDER BY n) AS r"
-    " FROM fresh) f LEFT JOIN (SELECT *,"
-    " row_number() OVER (ORDER BY position) AS r FROM logged) l"
+    " (SELECT n, waits, pg_catalog.row_number()"
+    " OVER (PARTITION BY waits ORDER BY n) AS r FROM fresh) f"
+    " LEFT JOIN (SELECT *,"
+    " pg_catalog.row_number() OVER (ORDER BY position) AS r FROM logged) l"
     " ON NOT f.waits AND l.r = f.r LEFT JOIN (SELECT *,"
-    " row_number() OVER (ORDER BY seq) AS r FROM waiting) w"
+    " pg_catalog.row_number() OVER (ORDER BY seq) AS r FROM waiting) w"
     " ON f.waits AND w.r = f.r ORDER BY f.n")
 
 OB_PG_STATEMENT(PG_LOCK_KEYS,
-    "SELECT pg_catalog.pg_advisory_xact_lock(k) FROM unnest($1::int8[]) k")
+    "SELECT pg_catalog.pg_advisory_xact_lock(k)"
+    " FROM pg_catalog.unnest($1::bigint[]) k")
 
 OB_PG_STATEMENT(PG_COMMIT, "COMMIT")
 
@@ -98,15 +104,17 @@ OB_PG_STATEMENT(PG_BACKLOG,
     " LEFT JOIN \"outbox\".\"window\" at ON at.n = c.n"
     " LEFT JOIN \"outbox\".\"window\" before ON before.n = c.n - 1"
     " ORDER BY c.lane, c.n, c.position),"
-    " least AS MATERIALIZED (SELECT min(pg_catalog.pg_snapshot_xmin("
-    " coalesce(lo, '1:1:'))) AS xid FROM last)"
-    " SELECT (SELECT count(*) FROM (SELECT 1 FROM \"outbox\".log e"
+    " least AS MATERIALIZED (SELECT pg_catalog.pg_snapshot_xmin("
+    " coalesce(lo, '1:1:'::pg_catalog.pg_snapshot)) AS xid FROM last"
+    " ORDER BY 1 LIMIT 1)"
+    " SELECT (SELECT pg_catalog.count(*) FROM (SELECT 1 FROM \"outbox\".log e"
     " LEFT JOIN last l ON l.lane = e.lane"
-    " WHERE e.xid >= coalesce((SELECT xid FROM least), '0'::xid8)"
+    " WHERE e.xid >= coalesce((SELECT xid FROM least), '0'::pg_catalog.xid8)"
     " AND NOT coalesce(pg_catalog.pg_visible_in_snapshot(e.xid, l.lo), false)"
     " AND NOT coalesce(pg_catalog.pg_visible_in_snapshot(e.xid, l.hi)"
     " AND e.position <= l.position, false) LIMIT $1) x) +"
-    " (SELECT count(*) FROM (SELECT 1 FROM \"outbox\".scheduled LIMIT $1) y)")
+    " (SELECT pg_catalog.count(*) FROM"
+    " (SELECT 1 FROM \"outbox\".scheduled LIMIT $1) y)")
 
 OB_PG_STATEMENT(PG_ACCEPT,
     "INSERT INTO \"outbox\".inbox (consumer, id, is_uuid) VALUES ($1, $2, $3)"
@@ -115,7 +123,7 @@ OB_PG_STATEMENT(PG_ACCEPT,
 OB_PG_STATEMENT(PG_PRUNE,
     "DELETE FROM \"outbox\".inbox WHERE ctid = ANY (ARRAY(SELECT ctid"
     " FROM \"outbox\".inbox WHERE accepted_ms < " PG_NOW_MS " - $1"
-    " ORDER BY accepted_ms LIMIT $2 FOR UPDATE SKIP LOCKED))")
+    " ORDER BY accepted_ms LIMIT $2))")
 
 /* ---- attaching ------------------------------------------------------ */
 
@@ -140,10 +148,11 @@ OB_PG_STATEMENT(PG_KEEP_SUB,
 /* $3: begin behind the newest window. */
 OB_PG_STATEMENT(PG_ADD_LANES,
     "WITH lanes AS (INSERT INTO \"outbox\".lane (sub, lane)"
-    " SELECT $1, n FROM pg_catalog.generate_series(0, $2::int4 - 1) n"
+    " SELECT $1, n FROM pg_catalog.generate_series(0, $2::integer - 1) n"
     " RETURNING lane)"
     " INSERT INTO \"outbox\".ack (aseg, sub, lane, token, \"window\","
-    " position) SELECT m.ack_seg, $1::int8, l.lane, 0,"
-    " CASE WHEN $3::bool THEN (SELECT max(n) FROM \"outbox\".\"window\")"
+    " position) SELECT m.ack_seg, $1::bigint, l.lane, 0,"
+    " CASE WHEN $3::boolean THEN"
+    " (SELECT pg_catalog.max(n) FROM \"outbox\".\"window\")"
     " ELSE 0 END, CASE WHEN $3 THEN 9223372036854775807 ELSE 0 END"
     " FROM lanes l, \"outbox\".meta m")
