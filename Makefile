@@ -72,7 +72,7 @@ datadir      = $(prefix)/share/liboutbox
 pkgconfigdir = $(libdir)/pkgconfig
 DESTDIR      =
 O            = .build
-PARTS        = outbox outbox-sqlite outbox-cloudevents
+PARTS        = outbox outbox-sqlite outbox-pg outbox-cloudevents
 STORES       = sqlite
 
 ifeq ($(origin CC),default)

@@ -109,7 +109,7 @@ static void bell_params(ob_pg *st, ob_pg_params *p)
     ob_pg_text(p, st->channel);
 }
 
-static void row_params(ob_pg *st, ob_pg_params *p, const outbox_row *row)
+static void event_params(ob_pg *st, ob_pg_params *p, const outbox_row *row)
 {
     ob_pg_int2(p, (int)(row->chain % st->lanes));
     ob_pg_uuid(p, row->id);
@@ -203,7 +203,7 @@ static int append_params(ob_pg *st, enum ob_pg_stmt which, ob_pg_params *p,
     int rc = OUTBOX_OK;
 
     if (which == PG_APPEND)
-        row_params(st, p, &rows[0]);
+        event_params(st, p, &rows[0]);
     else
         rc = arrays_params(st, p, rows, n, which == PG_APPEND_RARE, err);
     return rc == OUTBOX_OK ? size_check(p, err) : rc;

@@ -8,7 +8,7 @@
  */
 #include "pg_store.h"
 
-#include <failpoint.h>
+#include "failpoint.h"
 #include <stdio.h>
 
 enum { MIGRATE_MS = 300000 };
