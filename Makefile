@@ -317,6 +317,8 @@ $(FRONT):
 
 UNIT     := $(patsubst %.c,$(B)/%,$(call srcs,tests/unit/test_*.c))
 CONTRACT := $(if $(call srcs,tests/contract/*.c),$(B)/tests/contract/contract)
+WITH_PG  := $(filter outbox-pg,$(PARTS))
+PGCALLER := $(if $(WITH_PG),$(B)/tests/pg/caller/caller)
 EXAMPLES := $(patsubst %.c,$(B)/%,$(call srcs,examples/*.c))
 META     := $(addprefix $(S),$(call srcs,tests/meta/*.sh))
 DEMO     := $(if $(call srcs,examples/demo/*.c),$(B)/examples/demo/demo)
@@ -325,7 +327,7 @@ TORTURE  := $(B)/fail/torture
 FAILOVER := $(B)/tests/failover/failover
 SIM      := $(B)/tests/sim/sim
 STORM    := $(B)/fail/storm
-TESTS    := $(UNIT) $(CONTRACT) $(EXAMPLES) \
+TESTS    := $(UNIT) $(CONTRACT) $(PGCALLER) $(EXAMPLES) \
 	$(if $(SANITIZE)$(COVERAGE),$(filter %/demo.sh,$(META)),$(META))
 
 $(B)/tests/%.o: ALSO = -I$(S)tests -I$(S)lib/core $(call pkg,cflags,check)
@@ -333,14 +335,14 @@ $(B)/fail/%.o: ALSO = -I$(S)tests
 $(B)/examples/demo/%.o: ALSO = $(call pkg,cflags,jansson)
 
 # The stores under test, beside SQLite and the one in memory.
-WITH_PG := $(filter outbox-pg,$(PARTS))
 COMMON  := $(filter-out $(if $(WITH_PG),,%/sut_pg.o), \
 	$(call objs,tests/common/*.c))
 $(B)/tests/common/%.o: ALSO += $(if $(WITH_PG),-DWITH_PG)
 
 $(UNIT): %: %.o
 $(CONTRACT): $(call objs,tests/contract/*.c)
-$(UNIT) $(CONTRACT): $(COMMON) \
+$(PGCALLER): $(call objs,tests/pg/caller/*.c)
+$(UNIT) $(CONTRACT) $(PGCALLER): $(COMMON) \
 		$(call objs,tests/memory/*.c) $(ARCHIVES) $(B)/stamp.link
 	$(call say,LD)$(program) $(call pkg,libs,check)
 
@@ -384,7 +386,7 @@ ENVIRONMENT = unset MAKEFLAGS MFLAGS MAKELEVEL; \
 	KILLS='$(KILLS)' ROUNDS='$(ROUNDS)' $(if $(SANITIZE),CK_TIMEOUT_MULTIPLIER=10 \
 	FIXED_MAPS=$(findstring thread,$(SANITIZE)));
 
-run-check: all $(UNIT) $(CONTRACT) $(SIM) $(EXAMPLES) $(DEMO)
+run-check: all $(UNIT) $(CONTRACT) $(PGCALLER) $(SIM) $(EXAMPLES) $(DEMO)
 	@$(ENVIRONMENT) $(CLUSTER) sh $(TOP)/tests/run $(TESTS)
 
 run-demo: $(DEMO)

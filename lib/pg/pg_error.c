@@ -136,8 +136,9 @@ int ob_pg_error(ob_pg *st, const PGresult *res, const char *doing,
                            : PQerrorMessage(st->conn);
     if (PQstatus(st->conn) == CONNECTION_BAD) {
         int code = ob_pg_lost(st, NULL);
-        outbox_error_set(err, code, "%s: %.*s: the connection is lost", doing,
-                         (int)strcspn(text, "\n"), text);
+        outbox_error_set(err, code, "%s: %.*s: the connection is lost%s",
+                         doing, (int)strcspn(text, "\n"), text,
+                         st->own ? "" : ": connect again");
         state_set(err, state);
         return code;
     }

@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * errors.c - what the server refuses: its SQLSTATE, our code, and a sentence
+ * that says what to do.
+ */
+#include "caller.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* A trigger that has the server say what it says when a disk is full. */
+static void raise_state(place *p, const char *state)
+{
+    sql(p->conn,
+        "CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$BEGIN RAISE EXCEPTION 'could not extend file'"
+        " USING ERRCODE = '%s'; END$$;"
+        "CREATE TRIGGER refuse BEFORE INSERT ON outbox.log_0"
+        " FOR EACH ROW EXECUTE FUNCTION public.refuse()", state);
+}
+
+static const struct {
+    const char *state;
+    int         code;
+    const char *words;
+} states[] = {
+    { "53100", OUTBOX_EABORTED, "disk is full: make room; then roll back" },
+    { "53200", OUTBOX_EABORTED, "out of memory; then roll back" },
+    { "57014", OUTBOX_EABORTED, "timeout" },
+    { "40001", OUTBOX_EBUSY, "run the transaction again" },
+    { "40P01", OUTBOX_EBUSY, "run the transaction again" },
+    { "55P03", OUTBOX_EBUSY, "run the transaction again" },
+    { "25006", OUTBOX_EREADONLY, "primary" },
+    { "42501", OUTBOX_EABORTED, "outbox_pg(3)" },
+    { "42P01", OUTBOX_ESCHEMA, "outbox_migrate()" },
+    { "3F000", OUTBOX_ESCHEMA, "outbox_migrate()" },
+    { "XX000", OUTBOX_EABORTED, "then roll back" },
+};
+
+START_TEST(each_state)
+{
+    place p;
+    outbox_event ev = event("k");
+    const outbox_event *at = &ev;
+
+    place_open(&p, NULL);
+    raise_state(&p, states[_i].state);
+    int rc = publish_alone(p.conn, p.ob, &ev, &p.err);
+    ck_says(&p.err, rc, states[_i].code, states[_i].state, states[_i].words);
+    ck_says(&p.err, rc, states[_i].code, states[_i].state,
+            "publish: could not extend file");
+    sql(p.conn, "BEGIN");
+    rc = outbox_publish_commit(p.ob, &at, 1, &p.err);
+    ck_says(&p.err, rc, states[_i].code, states[_i].state, states[_i].words);
+    ck_assert_int_eq(PQtransactionStatus(p.conn), PQTRANS_INERROR);
+    sql(p.conn, "ROLLBACK; DROP TRIGGER refuse ON outbox.log_0");
+    ck_ok(publish_alone(p.conn, p.ob, &ev, &p.err));
+    ck_assert_int_eq(logged(&p), 1);
+    place_close(&p);
+}
+END_TEST
+
+START_TEST(a_statement_timeout)
+{
+    place p;
+    outbox_event ev = event("k");
+
+    place_open(&p, NULL);
+    PGconn *other = pg_open(p.db, NULL);
+    ck_ok(publish_alone(p.conn, p.ob, &ev, &p.err));
+    sql(other, "BEGIN; LOCK TABLE outbox.log_0 IN ACCESS EXCLUSIVE MODE");
+    sql(p.conn, "SET statement_timeout = 50");
+    int rc = publish_alone(p.conn, p.ob, &ev, &p.err);
+    ck_says(&p.err, rc, OUTBOX_EABORTED, "57014", "raise the timeout");
+    sql(p.conn, "SET statement_timeout = 0; SET lock_timeout = 50");
+    rc = publish_alone(p.conn, p.ob, &ev, &p.err);
+    ck_says(&p.err, rc, OUTBOX_EBUSY, "55P03", "run the transaction again");
+    PQfinish(other);
+    place_close(&p);
+}
+END_TEST
+
+/* The second claim of a key that another has committed meanwhile. */
+START_TEST(a_serialization_failure)
+{
+    place p;
+    outbox_t *ob;
+    outbox_event ev = event("k");
+
+    ev.dedup_key = "once";
+    place_open(&p, NULL);
+    PGconn *other = pg_open(p.db, NULL);
+    ck_ok(outbox_pg_open(&ob, other, NULL, &p.err));
+    sql(p.conn, "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1");
+    ck_assert_int_eq(inbox_accept(p.ib, "c", "i", &p.err), 1);
+    ck_ok(publish_alone(other, ob, &ev, &p.err));
+    int rc = outbox_publish(p.ob, &ev, &p.err);
+    ck_says(&p.err, rc, OUTBOX_EBUSY, "40001", "run the transaction again");
+    sql(p.conn, "ROLLBACK");
+    sql(p.conn, "BEGIN ISOLATION LEVEL REPEATABLE READ");
+    ck_assert_int_eq(outbox_publish(p.ob, &ev, &p.err), OUTBOX_DUPLICATE);
+    sql(p.conn, "COMMIT");
+    outbox_close(ob);
+    PQfinish(other);
+    place_close(&p);
+}
+END_TEST
+
+/* Serializable transactions that read what the other writes: one of them is
+ * refused at its COMMIT, and then none is open any more. */
+START_TEST(refused_at_the_commit)
+{
+    place p;
+    outbox_event ev = event("k");
+    const outbox_event *at = &ev;
+
+    place_open(&p, NULL);
+    PGconn *other = pg_open(p.db, NULL);
+    sql(p.conn, "CREATE TABLE a (x int); CREATE TABLE b (x int)");
+    sql(p.conn, "BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT count(*) FROM a;"
+                "INSERT INTO b VALUES (1)");
+    ck_assert_int_eq(inbox_accept(p.ib, "c", "i", &p.err), 1);
+    sql(other, "BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT count(*) FROM b;"
+               "INSERT INTO a VALUES (1); COMMIT");
+    int rc = outbox_publish_commit(p.ob, &at, 1, &p.err);
+    ck_assert(rc == OUTBOX_EABORTED || rc == OUTBOX_EBUSY);
+    ck_says(&p.err, rc, rc, "40001", "run the transaction again");
+    if (rc == OUTBOX_EABORTED)
+        ck_assert_int_eq(PQtransactionStatus(p.conn), PQTRANS_IDLE);
+    ck_assert_int_eq(logged(&p), 0);
+    PQfinish(other);
+    place_close(&p);
+}
+END_TEST
+
+START_TEST(a_deferred_constraint_at_the_commit)
+{
+    place p;
+    outbox_event ev = event("k");
+    const outbox_event *at = &ev;
+
+    place_open(&p, NULL);
+    sql(p.conn, "CREATE TABLE a (x int UNIQUE DEFERRABLE INITIALLY DEFERRED);"
+                "INSERT INTO a VALUES (1)");
+    sql(p.conn, "BEGIN; INSERT INTO a VALUES (1)");
+    int rc = outbox_publish_commit(p.ob, &at, 1, &p.err);
+    ck_says(&p.err, rc, OUTBOX_EABORTED, "23505", "commit: duplicate key");
+    ck_assert_int_eq(PQtransactionStatus(p.conn), PQTRANS_IDLE);
+    sql(p.conn, "BEGIN; INSERT INTO a VALUES (1)");
+    rc = inbox_commit(p.ib, &p.err);
+    ck_says(&p.err, rc, OUTBOX_EABORTED, "23505", "commit: duplicate key");
+    ck_assert_int_eq(logged(&p), 0);
+    place_close(&p);
+}
+END_TEST
+
+typedef struct locker {
+    PGconn      *conn;
+    outbox_t    *ob;
+    const char  *first, *second;
+    pthread_barrier_t *gate;
+    int          rc;
+    outbox_error err;
+} locker;
+
+static void *lock_both(void *arg)
+{
+    locker *l = arg;
+    outbox_event one = event(l->first), two = event(l->second);
+
+    pg_exec(l->conn, "BEGIN");
+    l->rc = outbox_publish(l->ob, &one, &l->err);
+    pthread_barrier_wait(l->gate);
+    if (l->rc == OUTBOX_OK)
+        l->rc = outbox_publish(l->ob, &two, &l->err);
+    pg_exec(l->conn, l->rc == OUTBOX_OK ? "COMMIT" : "ROLLBACK");
+    return NULL;
+}
+
+/* OUTBOX_LOCK_KEYS, in opposite orders; one call would sort them. */
+START_TEST(a_deadlock)
+{
+    outbox_options opt = { .size = sizeof opt, .flags = OUTBOX_LOCK_KEYS };
+    place p;
+    pthread_barrier_t gate;
+    pthread_t threads[2];
+    locker l[2] = { { .first = "a", .second = "b", .gate = &gate },
+                    { .first = "b", .second = "a", .gate = &gate } };
+
+    place_open(&p, &opt);
+    pthread_barrier_init(&gate, NULL, 2);
+    for (int i = 0; i < 2; i++) {
+        l[i].conn = pg_open(p.db, "-c deadlock_timeout=100ms");
+        ck_ok(outbox_pg_open(&l[i].ob, l[i].conn, &opt, &p.err));
+        pthread_create(&threads[i], NULL, lock_both, &l[i]);
+    }
+    for (int i = 0; i < 2; i++)
+        pthread_join(threads[i], NULL);
+    const locker *lost = l[0].rc != OUTBOX_OK ? &l[0] : &l[1];
+    ck_says(&lost->err, lost->rc, OUTBOX_EBUSY, "40P01",
+            "run the transaction again");
+    ck_ok(l[lost == &l[0] ? 1 : 0].rc);
+    ck_assert_int_eq(logged(&p), 2);
+    for (int i = 0; i < 2; i++) {
+        outbox_close(l[i].ob);
+        PQfinish(l[i].conn);
+    }
+    place_close(&p);
+}
+END_TEST
+
+START_TEST(text_that_the_database_cannot_hold)
+{
+    place p;
+    outbox_t *ob;
+    outbox_event ev = event("10 \xe2\x82\xac");         /* a euro */
+
+    place_open(&p, NULL);
+    sql(p.conn, "CREATE DATABASE %s_latin1 ENCODING LATIN1 LOCALE 'C'"
+                " TEMPLATE template0", p.db->name);
+    pg_db latin1 = { .conn = NULL };
+    snprintf(latin1.conninfo, sizeof latin1.conninfo,
+             "%s dbname=%s_latin1 client_encoding=UTF8",
+             getenv("OUTBOX_TEST_PG"), p.db->name);
+    PGconn *conn = pg_open(&latin1, NULL);
+    ck_ok(outbox_pg_open(&ob, conn, NULL, &p.err));
+    ck_ok(outbox_migrate(ob, &p.err));
+    int rc = publish_alone(conn, ob, &ev, &p.err);
+    ck_says(&p.err, rc, OUTBOX_EINVAL, "22P05", "encoding");
+    ev.key = "caf\xc3\xa9";
+    ck_ok(publish_alone(conn, ob, &ev, &p.err));
+    outbox_close(ob);
+    PQfinish(conn);
+    sql(p.conn, "DROP DATABASE %s_latin1", p.db->name);
+    place_close(&p);
+}
+END_TEST
+
+/* Longer than the server takes: it would end the connection. */
+START_TEST(a_payload_of_a_gibibyte)
+{
+    outbox_options opt = { .size = sizeof opt,
+                           .max_payload_bytes = (size_t)2 << 30 };
+    outbox_event ev = event("k");
+    size_t n = (size_t)1 << 30;
+    char *big = calloc(1, n);
+    place p;
+
+    ck_assert_ptr_nonnull(big);
+    place_open(&p, &opt);
+    ev.payload = big;
+    ev.payload_len = n;
+    sql(p.conn, "BEGIN");
+    int rc = outbox_publish(p.ob, &ev, &p.err);
+    ck_says(&p.err, rc, OUTBOX_EINVAL, "", "publish a reference");
+    ev.payload_len = 1000;
+    ck_ok(outbox_publish(p.ob, &ev, &p.err));   /* it goes on */
+    sql(p.conn, "COMMIT");
+    ck_assert_int_eq(logged(&p), 1);
+    free(big);
+    place_close(&p);
+}
+END_TEST
+
+/* Written by somebody's trigger, or not at all. */
+START_TEST(a_trigger_that_swallows_events)
+{
+    place p;
+    outbox_event ev = event("k");
+
+    place_open(&p, NULL);
+    sql(p.conn, "CREATE FUNCTION public.swallow() RETURNS trigger"
+                " LANGUAGE plpgsql AS $$BEGIN RETURN NULL; END$$;"
+                "CREATE TRIGGER swallow BEFORE INSERT ON outbox.log_0"
+                " FOR EACH ROW EXECUTE FUNCTION public.swallow()");
+    int rc = publish_alone(p.conn, p.ob, &ev, &p.err);
+    ck_says(&p.err, rc, OUTBOX_EDB, "", "trigger");
+    place_close(&p);
+}
+END_TEST
+
+void add_error_tests(Suite *s)
+{
+    TCase *tc = suite_case(s, "errors");
+
+    tcase_add_loop_test(tc, each_state, 0,
+                        (int)(sizeof states / sizeof *states));
+    tcase_add_test(tc, a_statement_timeout);
+    tcase_add_test(tc, a_serialization_failure);
+    tcase_add_test(tc, refused_at_the_commit);
+    tcase_add_test(tc, a_deferred_constraint_at_the_commit);
+    tcase_add_test(tc, a_deadlock);
+    tcase_add_test(tc, text_that_the_database_cannot_hold);
+    tcase_add_test(tc, a_payload_of_a_gibibyte);
+    tcase_add_test(tc, a_trigger_that_swallows_events);
+}
