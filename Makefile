@@ -326,12 +326,15 @@ BENCHER  := $(B)/tests/bench/bench
 TORTURE  := $(B)/fail/torture
 FAILOVER := $(B)/tests/failover/failover
 SIM      := $(B)/tests/sim/sim
+PGTESTS  := $(if $(filter outbox-pg,$(PARTS)),$(B)/fail/pg)
 STORM    := $(B)/fail/storm
-TESTS    := $(UNIT) $(CONTRACT) $(PGCALLER) $(EXAMPLES) \
+TESTS    := $(UNIT) $(CONTRACT) $(PGCALLER) $(PGTESTS) $(EXAMPLES) \
 	$(if $(SANITIZE)$(COVERAGE),$(filter %/demo.sh,$(META)),$(META))
 
 $(B)/tests/%.o: ALSO = -I$(S)tests -I$(S)lib/core $(call pkg,cflags,check)
 $(B)/fail/%.o: ALSO = -I$(S)tests
+$(B)/fail/tests/pg/%.o: ALSO = -I$(S)tests -I$(S)lib/core \
+	$(call pkg,cflags,check)
 $(B)/examples/demo/%.o: ALSO = $(call pkg,cflags,jansson)
 
 # The stores under test, beside SQLite and the one in memory.
@@ -373,6 +376,11 @@ $(FAILOVER): $(call objs,tests/failover/*.c) $(filter-out %/main.o \
 CLUSTER = $(if $(WITH_PG),sh $(TOP)/tests/bin/pg-cluster run \
 	-o fsync=off -o full_page_writes=off)
 
+# Directed tests, which stop at fail points, too.
+$(PGTESTS): $(patsubst %.c,$(B)/fail/%.o,$(SRCS) $(call srcs,tests/pg/*.c)) \
+		$(COMMON) $(call objs,tests/memory/*.c) $(B)/stamp.link
+	$(call say,LD)$(program) $(call pkg,libs,check)
+
 $(STORM): $(patsubst %.c,$(B)/fail/%.o,$(SRCS) \
 		$(call srcs,tests/pg/storm/*.c)) $(B)/stamp.link
 	$(call say,LD)$(program)
@@ -386,7 +394,7 @@ ENVIRONMENT = unset MAKEFLAGS MFLAGS MAKELEVEL; \
 	KILLS='$(KILLS)' ROUNDS='$(ROUNDS)' $(if $(SANITIZE),CK_TIMEOUT_MULTIPLIER=10 \
 	FIXED_MAPS=$(findstring thread,$(SANITIZE)));
 
-run-check: all $(UNIT) $(CONTRACT) $(PGCALLER) $(SIM) $(EXAMPLES) $(DEMO)
+run-check: all $(UNIT) $(CONTRACT) $(PGCALLER) $(PGTESTS) $(SIM) $(EXAMPLES) $(DEMO)
 	@$(ENVIRONMENT) $(CLUSTER) sh $(TOP)/tests/run $(TESTS)
 
 run-demo: $(DEMO)

@@ -204,6 +204,7 @@ START_TEST(a_lost_transaction_is_not_committed)
     ck_ok(h.w.sut->lose_transaction(h.w.app));
     rc = inbox_commit(h.ib, &err);
     ck_assert(rc == OUTBOX_ENOTX || rc == OUTBOX_EABORTED);
+    h.w.sut->rollback(h.w.app);         /* where that is still to be done */
     ck_assert_int_eq(h.w.sut->count(h.w.db, SUT_MARKS), 0);
     ck_assert_int_eq(h.w.sut->count(h.w.db, SUT_WORK), 0);
     ck_assert_int_eq(accepted(&h, "c", UUID), 1);
