@@ -117,6 +117,7 @@ static int segment_trim(ob_pg *st, int seg, outbox_error *err)
 
     if (rc != OUTBOX_OK || !over)
         return rc;
+    OB_FAILPOINT("pg.trim.lock");
     rc = ob_pg_begin(st, err);
     if (rc != OUTBOX_OK)
         return rc;

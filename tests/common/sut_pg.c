@@ -62,7 +62,7 @@ static void silence(void *arg, const PGresult *res)
 
 static PGconn *connect_to(const char *conninfo, const char *options)
 {
-    char all[400];
+    char all[900];
 
     snprintf(all, sizeof all, "%s options='%s'", conninfo,
              options != NULL ? options : "");

@@ -13,7 +13,7 @@
 /* A database of the cluster that tests/bin/pg-cluster runs us in. */
 typedef struct pg_db {
     char    name[64];
-    char    conninfo[200];
+    char    conninfo[600];
     PGconn *conn;               /* for looking in and tampering */
 } pg_db;
 

@@ -22,13 +22,14 @@ static void reconnect(world *w)
 static void step_until(world *w, outbox_relay_t *r, long from, long n)
 {
     outbox_error err = { .text = "" };
+    int n_steps = 0;
 
     for (int i = 0; i < 3000 && !sink_at_least(&w->sink, from, n); i++) {
         vclock_advance(&w->clock, 50);
-        outbox_relay_step(r, 0, &err);
+        n_steps += outbox_relay_step(r, 0, &err) >= 0;
     }
-    ck_assert_msg(sink_at_least(&w->sink, from, n), "not all came: %s",
-                  err.text);
+    ck_assert_msg(sink_at_least(&w->sink, from, n), "not all came in %d good"
+                  " steps: %s", n_steps, err.text);
 }
 
 /* As an operator who puts back yesterday's copy while relays are up. */
@@ -165,7 +166,7 @@ END_TEST
 static int relay_refused(world *w, const plug *p, outbox_error *err)
 {
     outbox_relay_t *r = NULL;
-    char conninfo[300];
+    char conninfo[600];
     outbox_t *ob;
 
     snprintf(conninfo, sizeof conninfo, "%s dbname=%s", p->conninfo,
