@@ -22,7 +22,7 @@ void ob_failpoint(const char *name)
 
 void writer_open(writer *a, world *w, const char *options, uint32_t flags)
 {
-    outbox_options opt = { .size = sizeof opt, .flags = flags };
+    outbox_options opt = {.size = sizeof opt, .flags = flags};
     outbox_error err;
 
     a->conn = pg_open(w->db, options);
@@ -53,14 +53,16 @@ void writer_publish_many(writer *a, const char *key, long from, long n)
 {
     outbox_event *ev = calloc((size_t)n, sizeof *ev);
     const outbox_event **at = calloc((size_t)n, sizeof *at);
-    char (*text)[24] = calloc((size_t)n, sizeof *text);
+    char(*text)[24] = calloc((size_t)n, sizeof *text);
     outbox_error err;
 
     for (long i = 0; i < n; i++) {
         int len = snprintf(text[i], sizeof text[i], "%ld", from + i);
-        ev[i] = (outbox_event){ .size = sizeof *ev, .topic = "numbers",
-                                .key = key, .payload = text[i],
-                                .payload_len = (size_t)len };
+        ev[i] = (outbox_event){.size = sizeof *ev,
+                               .topic = "numbers",
+                               .key = key,
+                               .payload = text[i],
+                               .payload_len = (size_t)len};
         at[i] = &ev[i];
     }
     ck_assert_msg(outbox_publish_many(a->ob, at, (size_t)n, &err) == OUTBOX_OK,
@@ -95,8 +97,7 @@ void ck_delivered(world *w, ...)
 
     va_start(args, w);
     while ((number = va_arg(args, int)) != -1) {
-        ck_assert_msg(n < sink_count(&w->sink), "%d was not delivered",
-                      number);
+        ck_assert_msg(n < sink_count(&w->sink), "%d was not delivered", number);
         ck_assert_int_eq(sink_number(&w->sink, n), number);
         n++;
     }
