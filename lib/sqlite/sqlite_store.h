@@ -144,8 +144,9 @@ int ob_sqlite_count(outbox_store *s, int64_t sub, outbox_counts *out,
 int ob_sqlite_leave(outbox_store *s, int64_t sub, const uint8_t me[16],
                     outbox_error *err);
 
-/* Columns 0 to 9 of the log, of parked and of dead rows. */
-void ob_sqlite_row(sqlite3_stmt *stmt, outbox_row *row);
+/* Columns 0 to 9 of the log, of parked and of dead rows.  False: there was no
+ * memory to convert a text, in a database in UTF-16, and it is missing. */
+bool ob_sqlite_row(sqlite3_stmt *stmt, outbox_row *row);
 
 /* ---- sqlite_admin.c ------------------------------------------------- */
 
