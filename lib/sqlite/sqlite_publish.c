@@ -12,12 +12,17 @@
  */
 #include "sqlite_store.h"
 
+static int no_transaction(outbox_error *err)
+{
+    return outbox_error_set(err, OUTBOX_ENOTX,
+                            "no transaction is open: BEGIN first, or an "
+                            "error has rolled yours back");
+}
+
 static int transaction_check(ob_sqlite *st, outbox_error *err)
 {
     if (sqlite3_get_autocommit(st->db))
-        return outbox_error_set(err, OUTBOX_ENOTX,
-                                "no transaction is open: BEGIN first, or an "
-                                "error has rolled yours back");
+        return no_transaction(err);
     if (sqlite3_db_readonly(st->db, "main") == 1)
         return outbox_error_set(err, OUTBOX_EREADONLY,
                                 "the database was opened read-only");
@@ -300,9 +305,7 @@ int ob_sqlite_commit(outbox_store *s, outbox_error *err)
     int level = 0;
 
     if (sqlite3_get_autocommit(st->db))
-        return outbox_error_set(err, OUTBOX_ENOTX,
-                                "no transaction is open: BEGIN first, or an "
-                                "error has rolled yours back");
+        return no_transaction(err);
     int rc = synchronous(st, &level, err);
     if (rc == OUTBOX_OK)
         rc = commit_now(st, err);

@@ -251,6 +251,11 @@ static int report(ob_sqlite *st, int native, const char *text,
     return code;
 }
 
+int ob_sqlite_nomem(outbox_error *err)
+{
+    return outbox_error_set(err, OUTBOX_ENOMEM, "out of memory");
+}
+
 int ob_sqlite_error(ob_sqlite *st, const char *doing, outbox_error *err)
 {
     return report(st, sqlite3_extended_errcode(st->db),
@@ -291,7 +296,7 @@ static int prepare(ob_sqlite *st, enum ob_sqlite_stmt which,
     char *sql = ob_sqlite_expand(st, sqlite_statements[which]);
 
     if (sql == NULL)
-        return outbox_error_set(err, OUTBOX_ENOMEM, "out of memory");
+        return ob_sqlite_nomem(err);
     int rc = sqlite3_prepare_v3(st->db, sql, -1, SQLITE_PREPARE_PERSISTENT,
                                 &st->stmts[which], NULL);
     mem->free(mem->arg, sql);
