@@ -104,6 +104,7 @@ int ob_deliver_read(outbox_relay_t *r, outbox_error *err)
     if (r->parked + r->win.doomed >= r->opt.max_parked)
         limit = 0;                      /* lanes are held */
     r->full = limit == 0;
+    r->log_first = room == 0;
     r->at_end = true;                   /* until there is room, or a lane */
     if (limit == 0 || n == 0) {
         make_room(r, room == 0);
@@ -142,6 +143,20 @@ static int parked_sink(void *arg, const outbox_row *row)
     return 1;
 }
 
+static void show_parked(outbox_relay_t *r, ob_blocked *b)
+{
+    ob_slot *head = ob_window_unshown(&r->win, 0);
+    bool open_case = b->open_case;
+
+    pthread_mutex_lock(&r->lock);
+    show_all(r);
+    b->open_case = false;
+    if (open_case)
+        ob_verdict_resume(r, head, b->others);
+    r->dirty = r->dirty || r->win.doomed > 0;
+    pthread_mutex_unlock(&r->lock);
+}
+
 static int load_chain(outbox_relay_t *r, ob_blocked *b, outbox_error *err)
 {
     read_ctx ctx = { r, false };
@@ -164,13 +179,8 @@ static int load_chain(outbox_relay_t *r, ob_blocked *b, outbox_error *err)
     }
     b->loaded = (uint32_t)(r->win.head - before);
     b->due_ms = INT64_MAX;
-    if (b->loaded > 0 && b->open_case && b->others != r->passes)
-        ob_window_unshown(&r->win, 0)->attempts++;      /* judged by now */
-    b->open_case = false;
     if (b->loaded > 0) {
-        pthread_mutex_lock(&r->lock);
-        show_all(r);
-        pthread_mutex_unlock(&r->lock);
+        show_parked(r, b);
     } else if (ctx.full) {
         ob_blocked_due(r, b, r->now_ms + 1);
     } else if (!ob_window_chain_has(&r->win, b->chain, OB_DOOMED)) {

@@ -155,7 +155,13 @@ static bool held(const outbox_relay_t *r)
     return r->sub.paused || !ob_lease_valid(r, r->now_ms);
 }
 
-/* Parked rows first: they are older than what the log still has. */
+static int read_log(outbox_relay_t *r, outbox_error *err)
+{
+    return r->at_end ? OUTBOX_OK : ob_deliver_read(r, err);
+}
+
+/* Parked rows first: they are older than what the log still has.  But where
+ * they left it no room, in turns. */
 static int deliver(outbox_relay_t *r, outbox_error *err)
 {
     if (held(r)) {
@@ -163,10 +169,12 @@ static int deliver(outbox_relay_t *r, outbox_error *err)
         return OUTBOX_OK;
     }
     int rc = ob_deliver_scheduled(r, err);
+    if (rc == OUTBOX_OK && r->log_first)
+        rc = read_log(r, err);
     if (rc == OUTBOX_OK)
         rc = ob_deliver_parked(r, err);
-    if (rc == OUTBOX_OK && !r->at_end)
-        rc = ob_deliver_read(r, err);
+    if (rc == OUTBOX_OK)
+        rc = read_log(r, err);
     return rc == OUTBOX_OK ? ob_deliver_send(r, err) : rc;
 }
 

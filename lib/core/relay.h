@@ -116,6 +116,7 @@ struct outbox_relay {
     uint64_t  retired;          /* events settled in this turn */
     bool      want_trim, more;  /* more: the turn should be followed by one */
     bool      full;             /* the window had no room for more */
+    bool      log_first;        /* it had none for the log: its turn now */
     bool      draining;         /* nothing new is taken or sent */
     bool      closing;          /* the next save gives every lane back */
     bool      trial_open;       /* a start was noted that no save ended */
@@ -189,6 +190,7 @@ void ob_verdict_apply(outbox_relay_t *r, ob_slot *s, outbox_verdict v);
 void ob_verdict_turn(outbox_relay_t *r);
 /* For a window that is full and stands still. */
 void ob_verdict_make_room(outbox_relay_t *r);
+void ob_verdict_resume(outbox_relay_t *r, ob_slot *s, uint32_t passes);
 /* It holds up others: to the parked rows, without a count. */
 void ob_verdict_set_aside(outbox_relay_t *r, ob_slot *s);
 /* Its time is over: settled without having been delivered. */

@@ -113,6 +113,13 @@ static void breaker_close(outbox_relay_t *r)
     }
 }
 
+/* It failed, and is not with the transport again. */
+static bool is_waiting_suspect(const ob_slot *s)
+{
+    return s->suspect && s->prev == OB_NONE &&
+           (s->state == OB_WAITING || s->state == OB_READY);
+}
+
 static ob_slot *find_witness(outbox_relay_t *r)
 {
     for (uint64_t i = 0; i < ob_window_used(&r->win); i++) {
@@ -135,7 +142,7 @@ static ob_slot *find_stranger(outbox_relay_t *r)
         ob_slot *s = ob_window_nth(&r->win, i);
         if (s->prev != OB_NONE)
             continue;
-        if (s->suspect && s->state == OB_WAITING &&
+        if (is_waiting_suspect(s) &&
             (oldest == NULL || s->when_ms < oldest->when_ms))
             oldest = s;
         if (s->suspect || s->state != OB_READY)
@@ -219,7 +226,7 @@ static void park(outbox_relay_t *r, ob_slot *s, uint32_t counted)
     if (b == NULL)
         return;
     b->open_case = counted == 0;
-    b->others = r->passes;
+    b->others = s->suspect ? s->passes : r->passes;
     s->attempts += counted;
     drop_followers(r, s);
     ob_window_doom(&r->win, s, s->seq != 0 ? OUTBOX_AGAIN : OUTBOX_PARK);
@@ -255,6 +262,15 @@ static bool fails_behind(outbox_relay_t *r, ob_slot *s)
            ob_blocked_find(r, s->chain) != NULL;
 }
 
+/* It failed while others passed. */
+static void convict(outbox_relay_t *r, ob_slot *s)
+{
+    if (s->attempts + 1 >= r->opt.max_attempts)
+        bury(r, s);
+    else
+        park(r, s, 1);
+}
+
 static void failed(outbox_relay_t *r, ob_slot *s)
 {
     bool witness = is_witness(r, s);
@@ -264,8 +280,13 @@ static void failed(outbox_relay_t *r, ob_slot *s)
         ob_window_doom(&r->win, s, OUTBOX_PARK);
         return;
     }
-    if (!ob_window_still_in_order(&r->win, s)) {
-        ob_window_behind(&r->win, s);   /* one before it failed: blame that */
+    if (s->prev != OB_NONE) {
+        ob_window_behind(&r->win, s);   /* ordered: once the one before it has
+                                           passed, it is tried by itself */
+        return;
+    }
+    if (s->suspect && s->passes != r->passes && r->breaker == OB_CLOSED) {
+        convict(r, s);                  /* of its failure before this one */
         return;
     }
     if (s->precounted) {
@@ -303,17 +324,12 @@ void ob_verdict_apply(outbox_relay_t *r, ob_slot *s, outbox_verdict v)
 
 /* Others have passed since: these suspects failed by themselves.  What passed
  * before a failure says nothing about it. */
-static void convict(outbox_relay_t *r)
+static void convict_all(outbox_relay_t *r)
 {
     for (uint64_t i = 0; i < ob_window_used(&r->win); i++) {
         ob_slot *s = ob_window_nth(&r->win, i);
-        if (!s->suspect || s->state != OB_WAITING || s->prev != OB_NONE ||
-            s->passes == r->passes)
-            continue;
-        if (s->attempts + 1 >= r->opt.max_attempts)
-            bury(r, s);
-        else
-            park(r, s, 1);
+        if (is_waiting_suspect(s) && s->passes != r->passes)
+            convict(r, s);
     }
 }
 
@@ -323,9 +339,9 @@ static ob_slot *oldest_suspect(outbox_relay_t *r)
 
     for (uint64_t i = 0; i < ob_window_used(&r->win); i++) {
         ob_slot *s = ob_window_nth(&r->win, i);
-        if (s->state == OB_READY && !s->suspect)
+        if (s->state == OB_READY && (!s->suspect || s->tries == 0))
             return NULL;                /* there is somebody else to try */
-        if (s->suspect && s->state == OB_WAITING && s->prev == OB_NONE &&
+        if (is_waiting_suspect(s) &&
             (oldest == NULL || s->when_ms < oldest->when_ms))
             oldest = s;
     }
@@ -334,18 +350,26 @@ static ob_slot *oldest_suspect(outbox_relay_t *r)
 
 /* The window is full of suspects and of what waits behind them, so that nobody
  * else can be read who might pass.  One makes room, and nothing is counted;
- * with the breaker open, one for each probe that failed.  If others pass
- * before its next try, load_chain() counts the failure after all. */
+ * with the breaker open, one for each probe that failed.  It stays a suspect:
+ * if others pass before its next try, its failure counts after all. */
 void ob_verdict_make_room(outbox_relay_t *r)
 {
     if (r->win.inflight > 0 || (r->breaker != OB_CLOSED && !r->probe_failed))
         return;
     r->probe_failed = false;
     ob_slot *s = oldest_suspect(r);
-    if (s != NULL && s->attempts >= r->opt.max_attempts)
-        bury(r, s);
-    else if (s != NULL)
+    if (s != NULL)
         park(r, s, 0);
+}
+
+/* The head of a chain that was parked without a count, and is back: as suspect
+ * as it was when it left. */
+void ob_verdict_resume(outbox_relay_t *r, ob_slot *s, uint32_t passes)
+{
+    ob_window_set_suspect(&r->win, s, true);
+    s->passes = passes;
+    if (passes != r->passes)
+        convict(r, s);
 }
 
 void ob_verdict_set_aside(outbox_relay_t *r, ob_slot *s)
@@ -392,5 +416,5 @@ void ob_verdict_turn(outbox_relay_t *r)
     if (r->breaker != OB_CLOSED)
         breaker_close(r);
     if (r->win.suspects > 0)
-        convict(r);
+        convict_all(r);
 }
