@@ -189,14 +189,16 @@ static int load_chain(outbox_relay_t *r, ob_blocked *b, outbox_error *err)
     return OUTBOX_OK;
 }
 
-/* With the breaker open only to find a probe, when the window has none. */
-bool ob_deliver_loads(const outbox_relay_t *r)
+/* With the breaker open only to find a probe, when the window has none that
+ * has not failed. */
+bool ob_deliver_loads(outbox_relay_t *r)
 {
     if (ob_window_room(&r->win) == 0)
         return false;
-    return r->breaker == OB_CLOSED ||
-           (r->now_ms >= r->breaker_until_ms && r->win.inflight == 0 &&
-            r->win.suspects == 0 && r->win.ready.first == OB_NONE);
+    if (r->breaker == OB_CLOSED)
+        return true;
+    return r->now_ms >= r->breaker_until_ms && r->win.inflight == 0 &&
+           !ob_verdict_has_fresh(r);
 }
 
 int ob_deliver_parked(outbox_relay_t *r, outbox_error *err)

@@ -244,7 +244,7 @@ static int64_t earlier(int64_t a, int64_t b)
 }
 
 /* When deliver() has something to do. */
-static int64_t next_delivery_ms(const outbox_relay_t *r)
+static int64_t next_delivery_ms(outbox_relay_t *r)
 {
     int64_t next = r->promote_ms;
 
@@ -260,7 +260,7 @@ static int64_t next_delivery_ms(const outbox_relay_t *r)
 }
 
 /* When something is due without anybody waking us. */
-static int64_t next_event_ms(const outbox_relay_t *r)
+static int64_t next_event_ms(outbox_relay_t *r)
 {
     int64_t next = earlier(r->poll_due_ms, next_delivery_ms(r));
 
@@ -275,7 +275,7 @@ static int64_t next_event_ms(const outbox_relay_t *r)
     return next > r->busy_ms ? next : r->busy_ms;
 }
 
-static int sleep_ms(const outbox_relay_t *r, int timeout_ms)
+static int sleep_ms(outbox_relay_t *r, int timeout_ms)
 {
     int64_t left = next_event_ms(r) - ob_relay_clock(r);
 

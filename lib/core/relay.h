@@ -179,7 +179,7 @@ uint32_t ob_lease_count(const outbox_relay_t *r);
 
 int ob_deliver_read(outbox_relay_t *r, outbox_error *err);
 int ob_deliver_parked(outbox_relay_t *r, outbox_error *err);
-bool ob_deliver_loads(const outbox_relay_t *r);
+bool ob_deliver_loads(outbox_relay_t *r);
 int ob_deliver_send(outbox_relay_t *r, outbox_error *err);
 /* Move scheduled events into the log when they are due. */
 int ob_deliver_scheduled(outbox_relay_t *r, outbox_error *err);
@@ -188,6 +188,8 @@ int ob_deliver_scheduled(outbox_relay_t *r, outbox_error *err);
 
 void ob_verdict_apply(outbox_relay_t *r, ob_slot *s, outbox_verdict v);
 void ob_verdict_turn(outbox_relay_t *r);
+/* Is one ready that has not failed since it was read? */
+bool ob_verdict_has_fresh(outbox_relay_t *r);
 /* For a window that is full and stands still. */
 void ob_verdict_make_room(outbox_relay_t *r);
 void ob_verdict_resume(outbox_relay_t *r, ob_slot *s, uint32_t passes);

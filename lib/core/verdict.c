@@ -333,14 +333,24 @@ static void convict_all(outbox_relay_t *r)
     }
 }
 
+/* A suspect that was parked meanwhile is worth another try, too. */
+bool ob_verdict_has_fresh(outbox_relay_t *r)
+{
+    for (uint64_t i = 0; i < ob_window_used(&r->win); i++) {
+        const ob_slot *s = ob_window_nth(&r->win, i);
+        if (s->state == OB_READY && s->prev == OB_NONE &&
+            (!s->suspect || s->tries == 0))
+            return true;
+    }
+    return false;
+}
+
 static ob_slot *oldest_suspect(outbox_relay_t *r)
 {
     ob_slot *oldest = NULL;
 
     for (uint64_t i = 0; i < ob_window_used(&r->win); i++) {
         ob_slot *s = ob_window_nth(&r->win, i);
-        if (s->state == OB_READY && (!s->suspect || s->tries == 0))
-            return NULL;                /* there is somebody else to try */
         if (is_waiting_suspect(s) &&
             (oldest == NULL || s->when_ms < oldest->when_ms))
             oldest = s;
@@ -357,7 +367,7 @@ void ob_verdict_make_room(outbox_relay_t *r)
     if (r->win.inflight > 0 || (r->breaker != OB_CLOSED && !r->probe_failed))
         return;
     r->probe_failed = false;
-    ob_slot *s = oldest_suspect(r);
+    ob_slot *s = ob_verdict_has_fresh(r) ? NULL : oldest_suspect(r);
     if (s != NULL)
         park(r, s, 0);
 }
