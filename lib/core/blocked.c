@@ -249,8 +249,23 @@ static bool is_due(const ob_blocked *b, int64_t now_ms)
     return b->due_ms <= now_ms && b->loaded == 0 && !b->dead;
 }
 
+/* The one of a bucket that has been due for longest, or NULL. */
+static ob_blocked *bucket_due(ob_blocked *b, int64_t now_ms, int64_t *next_ms)
+{
+    ob_blocked *first = NULL;
+
+    for (; b != NULL; b = b->next) {
+        if (is_due(b, now_ms) && (first == NULL || b->due_ms < first->due_ms))
+            first = b;
+        if (b->loaded == 0 && !b->dead && b->due_ms < *next_ms)
+            *next_ms = b->due_ms;
+    }
+    return first;
+}
+
 /* One that is due, or NULL and the time of the next one is known.  The search
- * goes on where the last one ended: many may be due at once. */
+ * goes on behind the last one that was found, as many may be due at once, and
+ * that one soon again. */
 ob_blocked *ob_blocked_next_due(outbox_relay_t *r)
 {
     ob_blocked_set *set = &r->blocked;
@@ -258,15 +273,12 @@ ob_blocked *ob_blocked_next_due(outbox_relay_t *r)
 
     if (set->next_due_ms > r->now_ms)
         return NULL;
-    for (uint32_t i = 0; i < set->size; i++) {
+    for (uint32_t i = 1; i <= set->size; i++) {
         uint32_t at = (set->hand + i) & (set->size - 1);
-        for (ob_blocked *b = set->buckets[at]; b != NULL; b = b->next) {
-            if (is_due(b, r->now_ms)) {
-                set->hand = at;
-                return b;
-            }
-            if (b->loaded == 0 && !b->dead && b->due_ms < next)
-                next = b->due_ms;
+        ob_blocked *b = bucket_due(set->buckets[at], r->now_ms, &next);
+        if (b != NULL) {
+            set->hand = at;
+            return b;
         }
     }
     set->next_due_ms = next;

@@ -83,16 +83,6 @@ static void read_done(outbox_relay_t *r, const outbox_lane *io, uint32_t n)
     pthread_mutex_unlock(&r->lock);
 }
 
-static void make_room(outbox_relay_t *r, bool full)
-{
-    if (!full)
-        return;
-    pthread_mutex_lock(&r->lock);
-    ob_verdict_make_room(r);
-    r->dirty = r->dirty || r->win.doomed > 0;
-    pthread_mutex_unlock(&r->lock);
-}
-
 int ob_deliver_read(outbox_relay_t *r, outbox_error *err)
 {
     outbox_lane io[OUTBOX_MAX_LANES];
@@ -103,13 +93,10 @@ int ob_deliver_read(outbox_relay_t *r, outbox_error *err)
 
     if (r->parked + r->win.doomed >= r->opt.max_parked)
         limit = 0;                      /* lanes are held */
-    r->full = limit == 0;
-    r->log_first = room == 0;
+    r->full = r->log_first = room == 0;
     r->at_end = true;                   /* until there is room, or a lane */
-    if (limit == 0 || n == 0) {
-        make_room(r, room == 0);
+    if (limit == 0 || n == 0)
         return OUTBOX_OK;
-    }
     OB_FAILPOINT("relay.read");
     r->store->durable = atomic_load(&r->waker.durable);
     int rc = r->store->ops->read(r->store, r->sub.sub, io, n, (int)limit,
@@ -119,7 +106,6 @@ int ob_deliver_read(outbox_relay_t *r, outbox_error *err)
         return rc;
     }
     read_done(r, io, n);
-    make_room(r, ctx.full);
     r->full = ctx.full;
     r->at_end = (uint32_t)rc < limit || ctx.full;
     r->more = r->more || !r->at_end;

@@ -160,6 +160,14 @@ static int read_log(outbox_relay_t *r, outbox_error *err)
     return r->at_end ? OUTBOX_OK : ob_deliver_read(r, err);
 }
 
+static void make_room(outbox_relay_t *r)
+{
+    pthread_mutex_lock(&r->lock);
+    ob_verdict_make_room(r);
+    r->dirty = r->dirty || r->win.doomed > 0;
+    pthread_mutex_unlock(&r->lock);
+}
+
 /* Parked rows first: they are older than what the log still has.  But where
  * they left it no room, in turns. */
 static int deliver(outbox_relay_t *r, outbox_error *err)
@@ -175,6 +183,8 @@ static int deliver(outbox_relay_t *r, outbox_error *err)
         rc = ob_deliver_parked(r, err);
     if (rc == OUTBOX_OK)
         rc = read_log(r, err);
+    if (rc == OUTBOX_OK && r->full)
+        make_room(r);
     return rc == OUTBOX_OK ? ob_deliver_send(r, err) : rc;
 }
 

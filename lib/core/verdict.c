@@ -276,6 +276,7 @@ static void failed(outbox_relay_t *r, ob_slot *s)
     bool witness = is_witness(r, s);
 
     r->stats.retried++;
+    r->dirty = r->dirty || r->lanes[s->lane].leaving;   /* it may, now */
     if (fails_behind(r, s)) {
         ob_window_doom(&r->win, s, OUTBOX_PARK);
         return;
