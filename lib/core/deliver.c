@@ -143,17 +143,30 @@ static void show_parked(outbox_relay_t *r, ob_blocked *b)
     pthread_mutex_unlock(&r->lock);
 }
 
+/* From the log, or in an ordered window what a parked head has left there. */
+static bool under_way(outbox_relay_t *r, uint64_t chain)
+{
+    bool sent = ob_window_chain_has(&r->win, chain, OB_SENT);
+
+    for (uint64_t i = 0; r->win.ordered && !sent &&
+                         i < ob_window_used(&r->win); i++) {
+        const ob_slot *s = ob_window_nth(&r->win, i);
+        sent = s->state == OB_SENT && s->chain == chain;
+    }
+    return sent;
+}
+
 static int load_chain(outbox_relay_t *r, ob_blocked *b, outbox_error *err)
 {
     read_ctx ctx = { r, false };
     uint64_t before = r->win.head;
 
-    if (ob_window_chain_has(&r->win, b->chain, OB_SENT)) {
+    if (under_way(r, b->chain)) {
         ob_blocked_due(r, b, r->now_ms + 1);    /* one of a chain at a time */
         return OUTBOX_OK;
     }
     uint32_t room = ob_window_room(&r->win), most = OB_LOAD_ROWS;
-    if (!b->passes)
+    if (!b->passes || r->lanes[b->lane].precounts > 0)
         most = 1;                       /* leave room for those who may pass */
     int rc = r->store->ops->parked(r->store, r->sub.sub, b->chain,
                                    (int)(room < most ? room : most),
@@ -285,7 +298,8 @@ static uint32_t pick_trial(outbox_relay_t *r, ob_slot **batch)
         return 0;
     for (uint64_t i = 0; i < ob_window_used(&r->win); i++) {
         ob_slot *s = ob_window_nth(&r->win, i);
-        if (!goes_on_trial(r, s) || s->state >= OB_DOOMED || seen[s->lane])
+        if (!goes_on_trial(r, s) || s->state >= OB_DOOMED || seen[s->lane] ||
+            r->lanes[s->lane].leaving)
             continue;
         seen[s->lane] = true;
         if (s->state == OB_WAITING && holds_up(r, s, i))
@@ -314,8 +328,9 @@ static uint32_t pick_ready(outbox_relay_t *r, ob_slot **batch, uint32_t n,
             ob_verdict_expired(r, s);
             continue;
         }
-        if (goes_on_trial(r, s))
-            ob_window_set_back(&r->win, s);     /* pick_trial() finds it */
+        if (goes_on_trial(r, s) || r->lanes[s->lane].leaving)
+            ob_window_set_back(&r->win, s);     /* pick_trial() finds it, or
+                                                   the next owner */
         else
             batch[n++] = s;
     }

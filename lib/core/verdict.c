@@ -113,10 +113,16 @@ static void breaker_close(outbox_relay_t *r)
     }
 }
 
-/* It failed, and is not with the transport again. */
-static bool is_waiting_suspect(const ob_slot *s)
+/* The first of its chain, and of a lane that is not about to leave. */
+static bool is_head(const outbox_relay_t *r, const ob_slot *s)
 {
-    return s->suspect && s->prev == OB_NONE &&
+    return s->prev == OB_NONE && !r->lanes[s->lane].leaving;
+}
+
+/* It failed, and is not with the transport again. */
+static bool is_waiting_suspect(const outbox_relay_t *r, const ob_slot *s)
+{
+    return s->suspect && is_head(r, s) &&
            (s->state == OB_WAITING || s->state == OB_READY);
 }
 
@@ -124,7 +130,7 @@ static ob_slot *find_witness(outbox_relay_t *r)
 {
     for (uint64_t i = 0; i < ob_window_used(&r->win); i++) {
         ob_slot *s = ob_window_nth(&r->win, i);
-        if (s->state == OB_READY && s->prev == OB_NONE && is_witness(r, s))
+        if (s->state == OB_READY && is_head(r, s) && is_witness(r, s))
             return s;
     }
     return NULL;
@@ -140,9 +146,9 @@ static ob_slot *find_stranger(outbox_relay_t *r)
 
     for (uint64_t i = 0; i < ob_window_used(&r->win); i++) {
         ob_slot *s = ob_window_nth(&r->win, i);
-        if (s->prev != OB_NONE)
+        if (!is_head(r, s))
             continue;
-        if (is_waiting_suspect(s) &&
+        if (is_waiting_suspect(r, s) &&
             (oldest == NULL || s->when_ms < oldest->when_ms))
             oldest = s;
         if (s->suspect || s->state != OB_READY)
@@ -178,9 +184,17 @@ bool ob_breaker_allows(outbox_relay_t *r, ob_slot **probe)
 
 /* ---- verdicts ------------------------------------------------------- */
 
+/* Its cursor may, though others lag; or it may leave. */
+static void lane_goes_on(outbox_relay_t *r, const ob_slot *s)
+{
+    r->dirty = true;
+    if (r->lanes[s->lane].leaving)
+        r->save_ms = r->now_ms;
+}
+
 static void settle(outbox_relay_t *r, ob_slot *s)
 {
-    r->dirty = true;                    /* its lane may go on, if others lag */
+    lane_goes_on(r, s);
     if (s->seq != 0)
         ob_window_doom(&r->win, s, OUTBOX_UNPARK);
     else
@@ -206,15 +220,24 @@ void ob_verdict_expired(outbox_relay_t *r, ob_slot *s)
     settle(r, s);
 }
 
-/* Its followers in the window are still in the table of the parked. */
+/* Its followers in the window are still in the table of the parked.  Those
+ * that an ordered transport has with it stay, until their verdicts. */
 static void drop_followers(outbox_relay_t *r, ob_slot *s)
 {
-    ob_slot *after;
+    ob_slot *after = s;
 
-    if (s->seq == 0)
-        return;
-    while ((after = ob_window_at(&r->win, s->next)) != NULL)
+    while (s->seq != 0 &&
+           (after = ob_window_at(&r->win, s->next)) != NULL &&
+           after->state != OB_SENT)
         ob_window_finish(&r->win, after, OB_GONE, false);
+}
+
+/* Of parked rows that the one before it has left behind. */
+static bool is_orphan(const outbox_relay_t *r, const ob_slot *s)
+{
+    const ob_blocked *b = ob_blocked_find(r, s->chain);
+
+    return s->seq != 0 && b != NULL && b->loaded == 0;
 }
 
 /* Without memory for the set the event stays in the window and waits; the
@@ -276,9 +299,14 @@ static void failed(outbox_relay_t *r, ob_slot *s)
     bool witness = is_witness(r, s);
 
     r->stats.retried++;
-    r->dirty = r->dirty || r->lanes[s->lane].leaving;   /* it may, now */
+    if (r->lanes[s->lane].leaving)
+        lane_goes_on(r, s);
     if (fails_behind(r, s)) {
         ob_window_doom(&r->win, s, OUTBOX_PARK);
+        return;
+    }
+    if (is_orphan(r, s)) {
+        ob_window_finish(&r->win, s, OB_GONE, true);
         return;
     }
     if (s->prev != OB_NONE) {
@@ -329,7 +357,7 @@ static void convict_all(outbox_relay_t *r)
 {
     for (uint64_t i = 0; i < ob_window_used(&r->win); i++) {
         ob_slot *s = ob_window_nth(&r->win, i);
-        if (is_waiting_suspect(s) && s->passes != r->passes)
+        if (is_waiting_suspect(r, s) && s->passes != r->passes)
             convict(r, s);
     }
 }
@@ -339,7 +367,7 @@ bool ob_verdict_has_fresh(outbox_relay_t *r)
 {
     for (uint64_t i = 0; i < ob_window_used(&r->win); i++) {
         const ob_slot *s = ob_window_nth(&r->win, i);
-        if (s->state == OB_READY && s->prev == OB_NONE &&
+        if (s->state == OB_READY && is_head(r, s) &&
             (!s->suspect || s->tries == 0))
             return true;
     }
@@ -352,7 +380,7 @@ static ob_slot *oldest_suspect(outbox_relay_t *r)
 
     for (uint64_t i = 0; i < ob_window_used(&r->win); i++) {
         ob_slot *s = ob_window_nth(&r->win, i);
-        if (is_waiting_suspect(s) &&
+        if (is_waiting_suspect(r, s) &&
             (oldest == NULL || s->when_ms < oldest->when_ms))
             oldest = s;
     }

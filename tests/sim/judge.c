@@ -235,7 +235,8 @@ static void lane_lost(sim *w, int s, int nth, uint32_t owner)
     }
 }
 
-static void lane_begun(process *p, int nth)
+/* What it knew of the lane, it knows no more. */
+static void lane_forgotten(process *p, int nth)
 {
     sim *w = p->w;
 
@@ -280,7 +281,7 @@ void judge_acquire(process *p, const outbox_lane *lanes, uint32_t n)
                       (long long)l->position);
         l->owner = p->incarnation;
         l->token = lanes[i].token;
-        lane_begun(p, (int)lanes[i].lane);
+        lane_forgotten(p, (int)lanes[i].lane);
     }
     p->activity++;
 }
@@ -371,6 +372,7 @@ static void cursor_moves(process *p, const outbox_lane *to)
     if (!to->release)
         return;
     record(w, M_RELEASE, to->lane, 0, 0, 0);
+    lane_forgotten(p, (int)to->lane);
     l->owner = 0;
 }
 
