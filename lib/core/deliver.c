@@ -143,7 +143,7 @@ static void show_parked(outbox_relay_t *r, ob_blocked *b)
     pthread_mutex_unlock(&r->lock);
 }
 
-/* From the log, or in an ordered window what a parked head has left there. */
+/* From the log, or in an ordered window beside a parked one that failed. */
 static bool under_way(outbox_relay_t *r, uint64_t chain)
 {
     bool sent = ob_window_chain_has(&r->win, chain, OB_SENT);
@@ -151,7 +151,7 @@ static bool under_way(outbox_relay_t *r, uint64_t chain)
     for (uint64_t i = 0; r->win.ordered && !sent &&
                          i < ob_window_used(&r->win); i++) {
         const ob_slot *s = ob_window_nth(&r->win, i);
-        sent = s->state == OB_SENT && s->chain == chain;
+        sent = s->seq != 0 && s->state < OB_DONE && s->chain == chain;
     }
     return sent;
 }

@@ -220,19 +220,8 @@ void ob_verdict_expired(outbox_relay_t *r, ob_slot *s)
     settle(r, s);
 }
 
-/* Its followers in the window are still in the table of the parked.  Those
- * that an ordered transport has with it stay, until their verdicts. */
-static void drop_followers(outbox_relay_t *r, ob_slot *s)
-{
-    ob_slot *after = s;
-
-    while (s->seq != 0 &&
-           (after = ob_window_at(&r->win, s->next)) != NULL &&
-           after->state != OB_SENT)
-        ob_window_finish(&r->win, after, OB_GONE, false);
-}
-
-/* Of parked rows that the one before it has left behind. */
+/* A parked row under way, and one of its chain has failed: that is saved, and
+ * the chain begins anew. */
 static bool is_orphan(const outbox_relay_t *r, const ob_slot *s)
 {
     const ob_blocked *b = ob_blocked_find(r, s->chain);
@@ -251,7 +240,6 @@ static void park(outbox_relay_t *r, ob_slot *s, uint32_t counted)
     b->open_case = counted == 0;
     b->others = s->suspect ? s->passes : r->passes;
     s->attempts += counted;
-    drop_followers(r, s);
     ob_window_doom(&r->win, s, s->seq != 0 ? OUTBOX_AGAIN : OUTBOX_PARK);
     s->when_ms = ob_backoff(r, counted ? s->attempts : s->tries);
 }
@@ -267,7 +255,6 @@ static void bury(outbox_relay_t *r, ob_slot *s)
         return;
     }
     s->attempts++;
-    drop_followers(r, s);
     ob_window_doom(&r->win, s, OUTBOX_BURY);
 }
 
@@ -306,7 +293,7 @@ static void failed(outbox_relay_t *r, ob_slot *s)
         return;
     }
     if (is_orphan(r, s)) {
-        ob_window_finish(&r->win, s, OB_GONE, true);
+        ob_window_finish(&r->win, s, OB_GONE, false);
         return;
     }
     if (s->prev != OB_NONE) {

@@ -381,7 +381,7 @@ void ob_window_drop_unshown(ob_window *w)
 
 static void slot_head_of_chain(ob_window *w, ob_slot *s, bool parks)
 {
-    if (parks)
+    if (parks && s->seq == 0)
         ob_window_doom(w, s, OUTBOX_PARK);
     else
         ob_window_ready(w, s);
@@ -417,7 +417,7 @@ void ob_window_show(ob_window *w, ob_slot *s, bool parks)
     w->shown++;
     s->state = OB_BEHIND;
     if (s->prev == OB_NONE)
-        slot_head_of_chain(w, s, parks && s->seq == 0);
+        slot_head_of_chain(w, s, parks);
     else if (!parks && may_send(w, s))
         ob_window_ready(w, s);
 }
@@ -599,15 +599,10 @@ void ob_window_halt(ob_window *w, ob_slot *s)
     }
 }
 
-/* What follows in the chain: the next may go, or none of them; parked rows
- * are in their table all the same. */
+/* What follows in the chain: the next may go, or none of them. */
 static void chain_go_on(ob_window *w, ob_slot *after, bool parks)
 {
-    if (after == NULL || after->prev != OB_NONE || after->state != OB_BEHIND)
-        return;
-    if (parks && after->seq != 0)
-        ob_window_finish(w, after, OB_GONE, true);
-    else
+    if (after != NULL && after->prev == OB_NONE && after->state == OB_BEHIND)
         slot_head_of_chain(w, after, parks);
 }
 
