@@ -106,6 +106,20 @@ void ob_blocked_due(outbox_relay_t *r, ob_blocked *b, int64_t due_ms)
         r->blocked.next_due_ms = due_ms;
 }
 
+void ob_blocked_forgive(outbox_relay_t *r)
+{
+    for (uint32_t i = 0; i < r->blocked.size; i++) {
+        for (ob_blocked *b = r->blocked.buckets[i]; b != NULL; b = b->next) {
+            if (!b->open_case || b->forgiven)
+                continue;
+            b->forgiven = true;
+            b->open_case = false;
+            if (b->due_ms != INT64_MAX)
+                ob_blocked_due(r, b, r->now_ms);
+        }
+    }
+}
+
 /* ---- set aside -----------------------------------------------------------
  *
  * Events that are parked or dead although the lane's cursor is still before

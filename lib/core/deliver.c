@@ -136,6 +136,7 @@ static void show_parked(outbox_relay_t *r, ob_blocked *b)
 
     pthread_mutex_lock(&r->lock);
     show_all(r);
+    head->forgiven = b->forgiven;
     b->open_case = false;
     if (open_case)
         ob_verdict_resume(r, head, b->others);
@@ -146,14 +147,16 @@ static void show_parked(outbox_relay_t *r, ob_blocked *b)
 /* From the log, or in an ordered window beside a parked one that failed. */
 static bool under_way(outbox_relay_t *r, uint64_t chain)
 {
-    bool sent = ob_window_chain_has(&r->win, chain, OB_SENT);
+    uint64_t n = r->win.ordered ? ob_window_used(&r->win) : 0;
 
-    for (uint64_t i = 0; r->win.ordered && !sent &&
-                         i < ob_window_used(&r->win); i++) {
+    if (ob_window_chain_has(&r->win, chain, OB_SENT))
+        return true;
+    for (uint64_t i = 0; i < n; i++) {
         const ob_slot *s = ob_window_nth(&r->win, i);
-        sent = s->seq != 0 && s->state < OB_DONE && s->chain == chain;
+        if (s->seq != 0 && s->state < OB_DONE && s->chain == chain)
+            return true;
     }
-    return sent;
+    return false;
 }
 
 static int load_chain(outbox_relay_t *r, ob_blocked *b, outbox_error *err)
@@ -259,7 +262,6 @@ static bool goes_on_trial(const outbox_relay_t *r, const ob_slot *s)
     return s->seq == 0 && r->lanes[s->lane].trials > 0;
 }
 
-
 static bool expired(outbox_relay_t *r, const ob_slot *s)
 {
     return s->expires_ms != 0 &&
@@ -302,7 +304,7 @@ static uint32_t pick_trial(outbox_relay_t *r, ob_slot **batch)
             r->lanes[s->lane].leaving)
             continue;
         seen[s->lane] = true;
-        if (s->state == OB_WAITING && holds_up(r, s, i))
+        if (s->suspect && s->state != OB_SENT && holds_up(r, s, i))
             ob_verdict_set_aside(r, s);
         if (s->state != OB_READY)
             continue;
@@ -351,6 +353,8 @@ static uint32_t pick(outbox_relay_t *r, ob_slot **batch)
         ob_verdict_expired(r, probe);
         probe = NULL;
     }
+    if (probe != NULL && goes_on_trial(r, probe))
+        probe = NULL;                   /* in the order of its lane, below */
     if (probe != NULL) {
         ob_window_send_now(&r->win, probe);
         batch[n++] = probe;

@@ -176,6 +176,10 @@ static void chain_saved(outbox_relay_t *r, const ob_slot *s,
         return;
     b->passes = c->kind == OUTBOX_UNPARK ||
                 (c->kind == OUTBOX_PARK && b->passes);
+    if (c->kind == OUTBOX_UNPARK || c->kind == OUTBOX_BURY) {
+        b->tries = 0;                   /* its head is another one now */
+        b->open_case = b->forgiven = false;
+    }
     if (c->kind == OUTBOX_UNPARK)
         b->loaded -= b->loaded > 0;
     else if (s->seq != 0)

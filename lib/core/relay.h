@@ -55,7 +55,9 @@ typedef struct ob_blocked {
     bool     dead;              /* waits for a person */
     bool     passes;            /* its head has: load more than that */
     bool     open_case;         /* its head failed, parked without a count */
+    bool     forgiven;          /* its head was, once */
     uint32_t others;            /* that had passed by then */
+    uint32_t tries;             /* of the head, since the last count */
 } ob_blocked;
 
 /* An event that the log has past a cursor, and that is parked or dead. */
@@ -210,6 +212,8 @@ void ob_blocked_drop_lane(outbox_relay_t *r, uint32_t lane);
 bool ob_aside_has(const outbox_relay_t *r, int64_t position);
 void ob_blocked_due(outbox_relay_t *r, ob_blocked *b, int64_t due_ms);
 ob_blocked *ob_blocked_next_due(outbox_relay_t *r);
+/* An outage is over: what failed in it is forgiven, once, and due now. */
+void ob_blocked_forgive(outbox_relay_t *r);
 void ob_blocked_clear(outbox_relay_t *r);
 /* Ask the store again which chains of our lanes are blocked. */
 int ob_blocked_reload(outbox_relay_t *r, outbox_error *err);

@@ -111,6 +111,8 @@ static void breaker_close(outbox_relay_t *r)
         if (s->state == OB_WAITING)
             ob_window_ready(&r->win, s);
     }
+    if (!r->doubtful)
+        ob_blocked_forgive(r);
 }
 
 /* The first of its chain, and of a lane that is not about to leave. */
@@ -239,9 +241,11 @@ static void park(outbox_relay_t *r, ob_slot *s, uint32_t counted)
         return;
     b->open_case = counted == 0;
     b->others = s->suspect ? s->passes : r->passes;
+    b->forgiven = s->forgiven;
+    b->tries = counted ? 0 : b->tries + s->tries;
     s->attempts += counted;
     ob_window_doom(&r->win, s, s->seq != 0 ? OUTBOX_AGAIN : OUTBOX_PARK);
-    s->when_ms = ob_backoff(r, counted ? s->attempts : s->tries);
+    s->when_ms = ob_backoff(r, counted ? s->attempts : b->tries);
 }
 
 static void bury(outbox_relay_t *r, ob_slot *s)
@@ -374,18 +378,33 @@ static ob_slot *oldest_suspect(outbox_relay_t *r)
     return oldest;
 }
 
-/* The window is full of suspects and of what waits behind them, so that nobody
- * else can be read who might pass.  One makes room, and nothing is counted;
- * with the breaker open, one for each probe that failed.  It stays a suspect:
- * if others pass before its next try, its failure counts after all. */
-void ob_verdict_make_room(outbox_relay_t *r)
+/* With the breaker open, one for each probe that failed. */
+static bool may_set_aside(outbox_relay_t *r)
 {
-    if (r->win.inflight > 0 || (r->breaker != OB_CLOSED && !r->probe_failed))
+    return r->win.inflight == 0 &&
+           (r->breaker == OB_CLOSED || r->probe_failed);
+}
+
+/* It stays a suspect: if others pass before its next try, its failure counts
+ * after all. */
+void ob_verdict_set_aside(outbox_relay_t *r, ob_slot *s)
+{
+    if (!may_set_aside(r))
         return;
     r->probe_failed = false;
+    park(r, s, 0);
+}
+
+/* The window is full of suspects and of what waits behind them, so that nobody
+ * else can be read who might pass. */
+void ob_verdict_make_room(outbox_relay_t *r)
+{
+    if (!may_set_aside(r))
+        return;
     ob_slot *s = ob_verdict_has_fresh(r) ? NULL : oldest_suspect(r);
     if (s != NULL)
-        park(r, s, 0);
+        ob_verdict_set_aside(r, s);
+    r->probe_failed = false;
 }
 
 /* The head of a chain that was parked without a count, and is back: as suspect
@@ -396,12 +415,6 @@ void ob_verdict_resume(outbox_relay_t *r, ob_slot *s, uint32_t passes)
     s->passes = passes;
     if (passes != r->passes)
         convict(r, s);
-}
-
-void ob_verdict_set_aside(outbox_relay_t *r, ob_slot *s)
-{
-    if (s->suspect && r->breaker == OB_CLOSED)
-        park(r, s, 0);
 }
 
 /* Events whose time has come: to be sent again, or given up as unsettled. */
