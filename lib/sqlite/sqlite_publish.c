@@ -9,6 +9,20 @@
  * would commit alone - an event without its cause.
  *
  * The caller's last_insert_rowid is put back: his INSERT came before ours.
+ *
+ * Invariants, and the tests that show them:
+ *  1. Nothing is written outside of a transaction of the caller
+ *     (tests/contract: insert_or_rollback_leaves_no_lone_event,
+ *     a_full_disk_leaves_no_lone_event; tests/torture: mutant
+ *     no-autocommit-check).
+ *  2. After an error none of the rows is in it, and it goes on, or it is said
+ *     to be lost (a_row_that_fails_takes_the_others_with_it,
+ *     a_row_that_rolls_back_is_said_to,
+ *     a_commit_that_is_busy_can_be_tried_again).
+ *  3. The first thing asked of the database is a write
+ *     (the_first_statement_is_the_insert).
+ *  4. A mark is on the disk when inbox_commit() says so
+ *     (tests/unit/test_sqlite.c: an_effect_is_on_the_disk).
  */
 #include "sqlite_store.h"
 

@@ -8,10 +8,14 @@
  * cursor only, so the row at every cursor exists; when it does not, or has
  * another id, the log is not the one that was read.
  *
- * Invariants (tests/contract: anchors, trim; tests/torture: mutants):
+ * Invariants, and the tests that show them:
  *  1. The row at every lane's cursor is in the log, unless somebody else
- *     changed it; the newest row is never deleted, so no position comes twice.
- *  2. A lane's cursor is written only with the token of its owner.
+ *     changed it; the newest row is never deleted, so no position comes twice
+ *     (tests/contract: trimming_spares_cursors_and_the_newest,
+ *     reading_checks_every_anchor; tests/torture: mutants no-anchor and
+ *     trim-blind).
+ *  2. What a read has given is on the disk when it returns
+ *     (tests/unit/test_sqlite.c: what_is_sent_is_on_the_disk).
  *  3. No statement is left running: no read transaction outlives a call.
  */
 #include "sqlite_store.h"
