@@ -106,6 +106,15 @@ void ob_blocked_due(outbox_relay_t *r, ob_blocked *b, int64_t due_ms)
         r->blocked.next_due_ms = due_ms;
 }
 
+void ob_blocked_at(ob_blocked *b, int64_t position)
+{
+    if (b->position == position)
+        return;
+    b->position = position;
+    b->open_case = b->forgiven = false;
+    b->tries = 0;
+}
+
 void ob_blocked_forgive(outbox_relay_t *r)
 {
     for (uint32_t i = 0; i < r->blocked.size; i++) {

@@ -116,24 +116,42 @@ int ob_deliver_read(outbox_relay_t *r, outbox_error *err)
 
 /* ---- parked rows ---------------------------------------------------- */
 
+/* We are alive, so that start is not to be counted, though the store failed
+ * before its verdict was saved. */
+static void recall_start(const outbox_relay_t *r, ob_slot *s)
+{
+    for (uint32_t i = 0; i < OB_STARTS && i < r->n_starts; i++) {
+        const ob_start *start = &r->starts[i];
+        if (start->position != s->cursor.position ||
+            start->attempts + 1 != s->attempts)
+            continue;
+        s->attempts = start->attempts;
+        s->precounted = 1;
+        return;
+    }
+}
+
 static int parked_sink(void *arg, const outbox_row *row)
 {
     read_ctx *ctx = arg;
     outbox_relay_t *r = ctx->r;
     uint32_t lane = (uint32_t)(row->chain % r->sub.lanes);
+    ob_slot *s = ob_window_add(&r->win, row, row->chain, lane,
+                               r->lanes[lane].lease);
 
-    if (ob_window_add(&r->win, row, row->chain, lane, r->lanes[lane].lease) !=
-        NULL)
-        return 0;
-    ctx->full = true;
-    return 1;
+    ctx->full = s == NULL;
+    if (s == NULL)
+        return 1;
+    recall_start(r, s);
+    return 0;
 }
 
 static void show_parked(outbox_relay_t *r, ob_blocked *b)
 {
     ob_slot *head = ob_window_unshown(&r->win, 0);
-    bool open_case = b->open_case;
 
+    ob_blocked_at(b, head->cursor.position);
+    bool open_case = b->open_case;
     pthread_mutex_lock(&r->lock);
     show_all(r);
     head->forgiven = b->forgiven;
@@ -423,6 +441,8 @@ static int send_precounted(outbox_relay_t *r, ob_slot *s,
     c.row.delay_ms = ob_backoff(r, c.row.attempts);
     l->precounts--;
     s->precounted = 1;
+    r->starts[r->n_starts++ % OB_STARTS] =
+        (ob_start){ s->cursor.position, s->attempts };
     int rc = r->store->ops->save(r->store, r->sub.sub, r->id, &io, 1, &c, 1,
                                  err);
     return rc < 0 ? rc : OUTBOX_OK;

@@ -176,10 +176,6 @@ static void chain_saved(outbox_relay_t *r, const ob_slot *s,
         return;
     b->passes = c->kind == OUTBOX_UNPARK ||
                 (c->kind == OUTBOX_PARK && b->passes);
-    if (c->kind == OUTBOX_UNPARK || c->kind == OUTBOX_BURY) {
-        b->tries = 0;                   /* its head is another one now */
-        b->open_case = b->forgiven = false;
-    }
     if (c->kind == OUTBOX_UNPARK)
         b->loaded -= b->loaded > 0;
     else if (s->seq != 0)
@@ -201,6 +197,14 @@ static void log_fate(outbox_relay_t *r, const ob_slot *s)
     ob_uuid_format(s->cursor.id, id);
     ob_relay_log(r, LOG_ERR, "event %s is dead after %u attempts: %s", id,
                  (unsigned)s->attempts, s->why != NULL ? s->why : "");
+}
+
+static void start_ends(outbox_relay_t *r, const ob_slot *s)
+{
+    for (uint32_t i = 0; i < OB_STARTS && i < r->n_starts; i++) {
+        if (r->starts[i].position == s->cursor.position)
+            r->starts[i].position = 0;
+    }
 }
 
 /* They are still in the table of the parked.  Those that an ordered transport
@@ -226,6 +230,8 @@ static void changes_saved(outbox_relay_t *r, size_t n)
         chain_saved(r, s, &r->changes[i]);
         if (s->seq != 0)
             drop_followers(r, s);
+        if (s->precounted)
+            start_ends(r, s);
         ob_window_finish(&r->win, s, OB_DONE,
                          ob_blocked_find(r, s->chain) != NULL);
     }

@@ -74,6 +74,7 @@ static void breaker_open(outbox_relay_t *r, bool longer)
     if (r->breaker == OB_CLOSED) {
         r->breaker_pause_ms = r->opt.breaker_ms;
         r->doubtful = true;
+        r->probe_failed = false;
         ob_relay_log(r, LOG_WARNING,
                      "breaker open: %u events in a row failed",
                      (unsigned)r->win.suspects);
@@ -239,6 +240,7 @@ static void park(outbox_relay_t *r, ob_slot *s, uint32_t counted)
 
     if (b == NULL)
         return;
+    ob_blocked_at(b, s->cursor.position);
     b->open_case = counted == 0;
     b->others = s->suspect ? s->passes : r->passes;
     b->forgiven = s->forgiven;
@@ -404,7 +406,6 @@ void ob_verdict_make_room(outbox_relay_t *r)
     ob_slot *s = ob_verdict_has_fresh(r) ? NULL : oldest_suspect(r);
     if (s != NULL)
         ob_verdict_set_aside(r, s);
-    r->probe_failed = false;
 }
 
 /* The head of a chain that was parked without a count, and is back: as suspect
@@ -415,6 +416,15 @@ void ob_verdict_resume(outbox_relay_t *r, ob_slot *s, uint32_t passes)
     s->passes = passes;
     if (passes != r->passes)
         convict(r, s);
+}
+
+void ob_verdict_take_back(outbox_relay_t *r)
+{
+    for (uint64_t i = 0; i < ob_window_used(&r->win); i++) {
+        ob_slot *s = ob_window_nth(&r->win, i);
+        if (s->precounted && s->state < OB_DOOMED)
+            park(r, s, 0);
+    }
 }
 
 /* Events whose time has come: to be sent again, or given up as unsettled. */

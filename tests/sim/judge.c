@@ -558,6 +558,8 @@ static void lane_replayed(sim *w, int s, int nth, int first, int64_t position)
 
     if (l->position <= position)
         return;
+    if (l->owner != 0)
+        lane_lost(w, s, nth, l->owner);         /* taken from it, as it was */
     for (int i = first; i < l->at; i++) {
         view *v = view_of(w, s, w->log[i]);
         if (w->events[w->log[i]].lane != (uint32_t)nth)
