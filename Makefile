@@ -6,7 +6,8 @@
 #   make demo            install what is missing, build, run the demo service
 #   make check           install what is missing, build and run all tests
 #   make torture         kill publishers and relays, check what is left;
-#                        KILLS=2000 unless you say otherwise, SEED=n repeats
+#                        KILLS=2000 unless you say otherwise, SEED=n repeats;
+#                        then a small dose of make failover
 #   make failover        take relays from one another, lie about the time,
 #                        poison them; ROUNDS=500, PART=one of its parts
 #   make sim             relays, faults and time simulated from SEEDS=1000000
@@ -365,8 +366,9 @@ run-check: all $(UNIT) $(CONTRACT) $(SIM) $(EXAMPLES) $(DEMO)
 run-demo: $(DEMO)
 	@$(DEMO) $(S)examples/orders.jsonl
 
-run-torture: $(TORTURE)
+run-torture: $(TORTURE) $(FAILOVER)
 	@$(ENVIRONMENT) sh $(TOP)/tests/torture/run.sh
+	@$(ENVIRONMENT) DOSE=small sh $(TOP)/tests/failover/run.sh
 
 run-sim: $(SIM)
 	@$(SIM) --seeds 1 $(SEEDS) --jobs $(shell nproc)

@@ -80,6 +80,6 @@ void notice_play(const dose *d)
     field f;
 
     field_make(&f, d->seed);
-    f.job.plan.count = d->small ? 8 : 40;
+    f.job.plan.count = d->small ? 6 : 40;
     play_apart("notice", &f);
 }
