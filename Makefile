@@ -206,10 +206,12 @@ $(B)/fail/%.o: $(S)%.c $(B)/stamp.flags | $(INCS)
 	@mkdir -p $(@D)
 	$(call say,CC)$(compile) -DOUTBOX_FAILPOINTS
 
-# A script as one C string literal, a line for each of its lines.
+# A script as one C string literal, a line for each of its lines, without
+# comments: those may change when its checksum is in databases.
 $(B)/gen/%_schema.inc: $(S)lib/%/schema.sql
 	@mkdir -p $(@D)
-	$(call say,GEN)sed -e 's/[\\"]/\\&/g' -e 's/.*/"&\\n"/' $< >$@
+	$(call say,GEN)sed -e '/^ *--/d' -e '/^$$/d' \
+		-e 's/[\\"]/\\&/g' -e 's/.*/"&\\n"/' $< >$@
 
 $(B)/%.map: $(S)lib/%.sym
 	@mkdir -p $(@D)

@@ -203,6 +203,8 @@ static int blocked_sink(void *arg, const outbox_row *row)
 {
     load_ctx *ctx = arg;
 
+    if (ctx->nomem)
+        return 1;               /* said before; a store may not have heard */
     if (row->delay_ms == SET_ASIDE) {
         ctx->nomem = !aside_add(ctx->r, row);
         return ctx->nomem;

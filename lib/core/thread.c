@@ -187,7 +187,8 @@ static int step_enter(outbox_relay_t *r, bool thread, outbox_error *err)
     pthread_mutex_lock(&r->lock);
     if (r->stepping || (r->running && !thread))
         rc = outbox_error_set(err, OUTBOX_EBUSY,
-                              r->running ? "the relay's thread steps it"
+                              r->running ? "a thread was started to step this "
+                                         "relay: stop it first"
                                          : "another call steps the relay");
     else
         r->stepping = true;

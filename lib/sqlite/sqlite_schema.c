@@ -19,7 +19,7 @@ static const char *const migrations[OB_SQLITE_VERSION] = {
 #include "sqlite_schema.inc"
 };
 
-/* Comments and all: the text is what was reviewed. */
+/* Of the text without comments; a test knows those of released versions. */
 static void checksum(int version, char out[17])
 {
     const char *sql = migrations[version - 1];

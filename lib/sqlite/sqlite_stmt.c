@@ -171,7 +171,8 @@ static const char *const sqlite_statements[SQ_COUNT_STMTS] = {
         "INSERT INTO main.\"outbox_log\" (id, topic, type, key, content_type,"
         " headers, payload, published_ms, expires_ms)"
         " SELECT id, topic, type, key, content_type, headers, payload,"
-        " published_ms, expires_ms FROM main.\"outbox_scheduled\""
+        " max(published_ms, due_ms), expires_ms"
+        " FROM main.\"outbox_scheduled\""
         " WHERE due_ms <= ?1 ORDER BY due_ms, seq LIMIT ?2",
     [SQ_PROMOTED] =
         "DELETE FROM main.\"outbox_scheduled\" WHERE seq IN"

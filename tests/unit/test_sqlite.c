@@ -311,6 +311,25 @@ START_TEST(what_is_sent_is_on_the_disk)
 }
 END_TEST
 
+/* Databases carry this number: a migration that was released never changes,
+ * a new one is added. */
+START_TEST(the_first_migration_is_what_it_was)
+{
+    shop s;
+    sqlite3_stmt *stmt;
+
+    shop_open(&s);
+    ck_assert_int_eq(sqlite3_prepare_v2(s.db, "SELECT checksum FROM"
+                                        " outbox_migration WHERE version = 1",
+                                        -1, &stmt, NULL), SQLITE_OK);
+    ck_assert_int_eq(sqlite3_step(stmt), SQLITE_ROW);
+    ck_assert_str_eq((const char *)sqlite3_column_text(stmt, 0),
+                     "f58f814d69f38494");
+    sqlite3_finalize(stmt);
+    shop_close(&s);
+}
+END_TEST
+
 START_TEST(an_effect_is_on_the_disk)
 {
     shop s;
@@ -337,6 +356,7 @@ int main(void)
     tcase_add_test(tc, an_open_that_fails_names_the_file);
     tcase_add_loop_test(tc, a_relay_warns_of_what_it_starts_on, 0, 2);
     tcase_add_test(tc, what_is_sent_is_on_the_disk);
+    tcase_add_test(tc, the_first_migration_is_what_it_was);
     tcase_add_test(tc, an_effect_is_on_the_disk);
     return suite_main(s);
 }
