@@ -6,7 +6,8 @@
 #   make demo            install what is missing, build, run the demo service
 #   make check           install what is missing, build and run all tests
 #   make torture         kill publishers and relays, check what is left;
-#                        KILLS=2000 unless you say otherwise, SEED=n repeats
+#                        KILLS=2000 unless you say otherwise, SEED=n repeats;
+#                        then a small dose of make failover
 #   make failover        take relays from one another, lie about the time,
 #                        poison them; ROUNDS=500, PART=one of its parts
 #   make sim             relays, faults and time simulated from SEEDS=1000000
@@ -214,10 +215,12 @@ $(B)/fail/%.o: $(S)%.c $(B)/stamp.flags | $(INCS)
 	@mkdir -p $(@D)
 	$(call say,CC)$(compile) -DOUTBOX_FAILPOINTS
 
-# A script as one C string literal, a line for each of its lines.
+# A script as one C string literal, a line for each of its lines, without
+# comments: those may change when its checksum is in databases.
 $(B)/gen/%_schema.inc: $(S)lib/%/schema.sql
 	@mkdir -p $(@D)
-	$(call say,GEN)sed -e 's/[\\"]/\\&/g' -e 's/.*/"&\\n"/' $< >$@
+	$(call say,GEN)sed -e '/^ *--/d' -e '/^$$/d' \
+		-e 's/[\\"]/\\&/g' -e 's/.*/"&\\n"/' $< >$@
 
 $(B)/%.map: $(S)lib/%.sym
 	@mkdir -p $(@D)
@@ -400,8 +403,9 @@ run-check: all $(UNIT) $(CONTRACT) $(PGCALLER) $(PGTESTS) $(SIM) $(EXAMPLES) $(D
 run-demo: $(DEMO)
 	@$(DEMO) $(S)examples/orders.jsonl
 
-run-torture: $(TORTURE)
+run-torture: $(TORTURE) $(FAILOVER)
 	@$(ENVIRONMENT) sh $(TOP)/tests/torture/run.sh
+	@$(ENVIRONMENT) DOSE=small sh $(TOP)/tests/failover/run.sh
 
 run-sim: $(SIM)
 	@$(SIM) --seeds 1 $(SEEDS) --jobs $(shell nproc)

@@ -88,7 +88,8 @@ typedef struct outbox_event {
     int64_t     expires_ms;             /* not after; 0: never expires */
     /* Filled in by the library on delivery; ignored by publish. */
     int64_t     position;               /* identity in the log, not order */
-    int64_t     published_ms;           /* database clock */
+    int64_t     published_ms;           /* database clock; due_ms if that was
+                                           later */
     int32_t     attempt;                /* 1 on the first delivery, more on
                                            others: a hint, not an identity */
     int32_t     reserved;

@@ -236,8 +236,8 @@ struct outbox_store_ops {
      * newest.  Returns how many; without a subscription 0. */
     int (*trim)(outbox_store *st, int limit, outbox_error *err);
     /* Move scheduled events whose time has come into the log, at most limit,
-     * those due first first; returns how many.  *next_ms: how long until the
-     * next one is due; -1: there is none. */
+     * those due first first, as published when they were due; returns how
+     * many.  *next_ms: how long until the next one is due; -1: none is. */
     int (*promote)(outbox_store *st, int limit, int64_t *next_ms,
                    outbox_error *err);
     int (*count)(outbox_store *st, int64_t sub, outbox_counts *out,

@@ -112,8 +112,9 @@ int outbox_unsubscribe(outbox_t *ob, const char *sub, outbox_error *err)
 int ob_stats_copy(outbox_stats *st, const outbox_stats *from,
                   outbox_error *err)
 {
-    size_t size = st != NULL ? st->size : 0;
-
+    if (st == NULL)
+        return outbox_error_set(err, OUTBOX_EINVAL, "outbox_stats is NULL");
+    size_t size = st->size;
     if (size < sizeof size)
         return outbox_error_set(err, OUTBOX_EINVAL,
                                 "outbox_stats.size is %zu: set it to sizeof "

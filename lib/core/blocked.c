@@ -106,6 +106,29 @@ void ob_blocked_due(outbox_relay_t *r, ob_blocked *b, int64_t due_ms)
         r->blocked.next_due_ms = due_ms;
 }
 
+void ob_blocked_at(ob_blocked *b, int64_t position)
+{
+    if (b->position == position)
+        return;
+    b->position = position;
+    b->open_case = b->forgiven = false;
+    b->tries = 0;
+}
+
+void ob_blocked_forgive(outbox_relay_t *r)
+{
+    for (uint32_t i = 0; i < r->blocked.size; i++) {
+        for (ob_blocked *b = r->blocked.buckets[i]; b != NULL; b = b->next) {
+            if (!b->open_case || b->forgiven)
+                continue;
+            b->forgiven = true;
+            b->open_case = false;
+            if (b->due_ms != INT64_MAX)
+                ob_blocked_due(r, b, r->now_ms);
+        }
+    }
+}
+
 /* ---- set aside -----------------------------------------------------------
  *
  * Events that are parked or dead although the lane's cursor is still before
@@ -180,6 +203,8 @@ static int blocked_sink(void *arg, const outbox_row *row)
 {
     load_ctx *ctx = arg;
 
+    if (ctx->nomem)
+        return 1;               /* said before; a store may not have heard */
     if (row->delay_ms == SET_ASIDE) {
         ctx->nomem = !aside_add(ctx->r, row);
         return ctx->nomem;
@@ -249,8 +274,23 @@ static bool is_due(const ob_blocked *b, int64_t now_ms)
     return b->due_ms <= now_ms && b->loaded == 0 && !b->dead;
 }
 
+/* The one of a bucket that has been due for longest, or NULL. */
+static ob_blocked *bucket_due(ob_blocked *b, int64_t now_ms, int64_t *next_ms)
+{
+    ob_blocked *first = NULL;
+
+    for (; b != NULL; b = b->next) {
+        if (is_due(b, now_ms) && (first == NULL || b->due_ms < first->due_ms))
+            first = b;
+        if (b->loaded == 0 && !b->dead && b->due_ms < *next_ms)
+            *next_ms = b->due_ms;
+    }
+    return first;
+}
+
 /* One that is due, or NULL and the time of the next one is known.  The search
- * goes on where the last one ended: many may be due at once. */
+ * goes on behind the last one that was found, as many may be due at once, and
+ * that one soon again. */
 ob_blocked *ob_blocked_next_due(outbox_relay_t *r)
 {
     ob_blocked_set *set = &r->blocked;
@@ -258,15 +298,12 @@ ob_blocked *ob_blocked_next_due(outbox_relay_t *r)
 
     if (set->next_due_ms > r->now_ms)
         return NULL;
-    for (uint32_t i = 0; i < set->size; i++) {
+    for (uint32_t i = 1; i <= set->size; i++) {
         uint32_t at = (set->hand + i) & (set->size - 1);
-        for (ob_blocked *b = set->buckets[at]; b != NULL; b = b->next) {
-            if (is_due(b, r->now_ms)) {
-                set->hand = at;
-                return b;
-            }
-            if (b->loaded == 0 && !b->dead && b->due_ms < next)
-                next = b->due_ms;
+        ob_blocked *b = bucket_due(set->buckets[at], r->now_ms, &next);
+        if (b != NULL) {
+            set->hand = at;
+            return b;
         }
     }
     set->next_due_ms = next;

@@ -83,16 +83,6 @@ static void read_done(outbox_relay_t *r, const outbox_lane *io, uint32_t n)
     pthread_mutex_unlock(&r->lock);
 }
 
-static void make_room(outbox_relay_t *r, bool full)
-{
-    if (!full)
-        return;
-    pthread_mutex_lock(&r->lock);
-    ob_verdict_make_room(r);
-    r->dirty = r->dirty || r->win.doomed > 0;
-    pthread_mutex_unlock(&r->lock);
-}
-
 int ob_deliver_read(outbox_relay_t *r, outbox_error *err)
 {
     outbox_lane io[OUTBOX_MAX_LANES];
@@ -103,12 +93,10 @@ int ob_deliver_read(outbox_relay_t *r, outbox_error *err)
 
     if (r->parked + r->win.doomed >= r->opt.max_parked)
         limit = 0;                      /* lanes are held */
-    r->full = limit == 0;
+    r->full = r->log_first = room == 0;
     r->at_end = true;                   /* until there is room, or a lane */
-    if (limit == 0 || n == 0) {
-        make_room(r, room == 0);
+    if (limit == 0 || n == 0)
         return OUTBOX_OK;
-    }
     OB_FAILPOINT("relay.read");
     r->store->durable = atomic_load(&r->waker.durable);
     int rc = r->store->ops->read(r->store, r->sub.sub, io, n, (int)limit,
@@ -118,7 +106,6 @@ int ob_deliver_read(outbox_relay_t *r, outbox_error *err)
         return rc;
     }
     read_done(r, io, n);
-    make_room(r, ctx.full);
     r->full = ctx.full;
     r->at_end = (uint32_t)rc < limit || ctx.full;
     r->more = r->more || !r->at_end;
@@ -129,17 +116,65 @@ int ob_deliver_read(outbox_relay_t *r, outbox_error *err)
 
 /* ---- parked rows ---------------------------------------------------- */
 
+/* We are alive, so that start is not to be counted, though the store failed
+ * before its verdict was saved. */
+static void recall_start(const outbox_relay_t *r, ob_slot *s)
+{
+    for (uint32_t i = 0; i < OB_STARTS && i < r->n_starts; i++) {
+        const ob_start *start = &r->starts[i];
+        if (start->position != s->cursor.position ||
+            start->attempts + 1 != s->attempts)
+            continue;
+        s->attempts = start->attempts;
+        s->precounted = 1;
+        return;
+    }
+}
+
 static int parked_sink(void *arg, const outbox_row *row)
 {
     read_ctx *ctx = arg;
     outbox_relay_t *r = ctx->r;
     uint32_t lane = (uint32_t)(row->chain % r->sub.lanes);
+    ob_slot *s = ob_window_add(&r->win, row, row->chain, lane,
+                               r->lanes[lane].lease);
 
-    if (ob_window_add(&r->win, row, row->chain, lane, r->lanes[lane].lease) !=
-        NULL)
-        return 0;
-    ctx->full = true;
-    return 1;
+    ctx->full = s == NULL;
+    if (s == NULL)
+        return 1;
+    recall_start(r, s);
+    return 0;
+}
+
+static void show_parked(outbox_relay_t *r, ob_blocked *b)
+{
+    ob_slot *head = ob_window_unshown(&r->win, 0);
+
+    ob_blocked_at(b, head->cursor.position);
+    bool open_case = b->open_case;
+    pthread_mutex_lock(&r->lock);
+    show_all(r);
+    head->forgiven = b->forgiven;
+    b->open_case = false;
+    if (open_case)
+        ob_verdict_resume(r, head, b->others);
+    r->dirty = r->dirty || r->win.doomed > 0;
+    pthread_mutex_unlock(&r->lock);
+}
+
+/* From the log, or in an ordered window beside a parked one that failed. */
+static bool under_way(outbox_relay_t *r, uint64_t chain)
+{
+    uint64_t n = r->win.ordered ? ob_window_used(&r->win) : 0;
+
+    if (ob_window_chain_has(&r->win, chain, OB_SENT))
+        return true;
+    for (uint64_t i = 0; i < n; i++) {
+        const ob_slot *s = ob_window_nth(&r->win, i);
+        if (s->seq != 0 && s->state < OB_DONE && s->chain == chain)
+            return true;
+    }
+    return false;
 }
 
 static int load_chain(outbox_relay_t *r, ob_blocked *b, outbox_error *err)
@@ -147,12 +182,12 @@ static int load_chain(outbox_relay_t *r, ob_blocked *b, outbox_error *err)
     read_ctx ctx = { r, false };
     uint64_t before = r->win.head;
 
-    if (ob_window_chain_has(&r->win, b->chain, OB_SENT)) {
+    if (under_way(r, b->chain)) {
         ob_blocked_due(r, b, r->now_ms + 1);    /* one of a chain at a time */
         return OUTBOX_OK;
     }
     uint32_t room = ob_window_room(&r->win), most = OB_LOAD_ROWS;
-    if (!b->passes)
+    if (!b->passes || r->lanes[b->lane].precounts > 0)
         most = 1;                       /* leave room for those who may pass */
     int rc = r->store->ops->parked(r->store, r->sub.sub, b->chain,
                                    (int)(room < most ? room : most),
@@ -164,13 +199,8 @@ static int load_chain(outbox_relay_t *r, ob_blocked *b, outbox_error *err)
     }
     b->loaded = (uint32_t)(r->win.head - before);
     b->due_ms = INT64_MAX;
-    if (b->loaded > 0 && b->open_case && b->others != r->passes)
-        ob_window_unshown(&r->win, 0)->attempts++;      /* judged by now */
-    b->open_case = false;
     if (b->loaded > 0) {
-        pthread_mutex_lock(&r->lock);
-        show_all(r);
-        pthread_mutex_unlock(&r->lock);
+        show_parked(r, b);
     } else if (ctx.full) {
         ob_blocked_due(r, b, r->now_ms + 1);
     } else if (!ob_window_chain_has(&r->win, b->chain, OB_DOOMED)) {
@@ -179,14 +209,16 @@ static int load_chain(outbox_relay_t *r, ob_blocked *b, outbox_error *err)
     return OUTBOX_OK;
 }
 
-/* With the breaker open only to find a probe, when the window has none. */
-bool ob_deliver_loads(const outbox_relay_t *r)
+/* With the breaker open only to find a probe, when the window has none that
+ * has not failed. */
+bool ob_deliver_loads(outbox_relay_t *r)
 {
     if (ob_window_room(&r->win) == 0)
         return false;
-    return r->breaker == OB_CLOSED ||
-           (r->now_ms >= r->breaker_until_ms && r->win.inflight == 0 &&
-            r->win.suspects == 0 && r->win.ready.first == OB_NONE);
+    if (r->breaker == OB_CLOSED)
+        return true;
+    return r->now_ms >= r->breaker_until_ms && r->win.inflight == 0 &&
+           !ob_verdict_has_fresh(r);
 }
 
 int ob_deliver_parked(outbox_relay_t *r, outbox_error *err)
@@ -248,7 +280,6 @@ static bool goes_on_trial(const outbox_relay_t *r, const ob_slot *s)
     return s->seq == 0 && r->lanes[s->lane].trials > 0;
 }
 
-
 static bool expired(outbox_relay_t *r, const ob_slot *s)
 {
     return s->expires_ms != 0 &&
@@ -287,10 +318,11 @@ static uint32_t pick_trial(outbox_relay_t *r, ob_slot **batch)
         return 0;
     for (uint64_t i = 0; i < ob_window_used(&r->win); i++) {
         ob_slot *s = ob_window_nth(&r->win, i);
-        if (!goes_on_trial(r, s) || s->state >= OB_DOOMED || seen[s->lane])
+        if (!goes_on_trial(r, s) || s->state >= OB_DOOMED || seen[s->lane] ||
+            r->lanes[s->lane].leaving)
             continue;
         seen[s->lane] = true;
-        if (s->state == OB_WAITING && holds_up(r, s, i))
+        if (s->suspect && s->state != OB_SENT && holds_up(r, s, i))
             ob_verdict_set_aside(r, s);
         if (s->state != OB_READY)
             continue;
@@ -316,8 +348,9 @@ static uint32_t pick_ready(outbox_relay_t *r, ob_slot **batch, uint32_t n,
             ob_verdict_expired(r, s);
             continue;
         }
-        if (goes_on_trial(r, s))
-            ob_window_set_back(&r->win, s);     /* pick_trial() finds it */
+        if (goes_on_trial(r, s) || r->lanes[s->lane].leaving)
+            ob_window_set_back(&r->win, s);     /* pick_trial() finds it, or
+                                                   the next owner */
         else
             batch[n++] = s;
     }
@@ -338,6 +371,8 @@ static uint32_t pick(outbox_relay_t *r, ob_slot **batch)
         ob_verdict_expired(r, probe);
         probe = NULL;
     }
+    if (probe != NULL && goes_on_trial(r, probe))
+        probe = NULL;                   /* in the order of its lane, below */
     if (probe != NULL) {
         ob_window_send_now(&r->win, probe);
         batch[n++] = probe;
@@ -406,6 +441,8 @@ static int send_precounted(outbox_relay_t *r, ob_slot *s,
     c.row.delay_ms = ob_backoff(r, c.row.attempts);
     l->precounts--;
     s->precounted = 1;
+    r->starts[r->n_starts++ % OB_STARTS] =
+        (ob_start){ s->cursor.position, s->attempts };
     int rc = r->store->ops->save(r->store, r->sub.sub, r->id, &io, 1, &c, 1,
                                  err);
     return rc < 0 ? rc : OUTBOX_OK;

@@ -7,6 +7,8 @@
  */
 #include "core.h"
 
+#include <stdio.h>
+
 /* ---- headers -------------------------------------------------------- */
 
 static bool header_name_ok(const char *s)
@@ -30,6 +32,7 @@ static bool header_value_ok(const char *s)
 static int header_check(const outbox_header *h, size_t i, size_t *bytes,
                         outbox_error *err)
 {
+    char field[48];
     size_t name, value;
 
     if (h->name == NULL || *h->name == '\0')
@@ -38,11 +41,13 @@ static int header_check(const outbox_header *h, size_t i, size_t *bytes,
     if (h->value == NULL)
         return outbox_error_set(err, OUTBOX_EINVAL,
                                 "headers[%zu].value is NULL", i);
-    int rc = ob_text_check(h->name, OUTBOX_MAX_HEADERS_BYTES, "header name",
-                           &name, err);
+    snprintf(field, sizeof field, "headers[%zu].name", i);
+    int rc = ob_text_check(h->name, OUTBOX_MAX_HEADERS_BYTES, field, &name,
+                           err);
+    snprintf(field, sizeof field, "headers[%zu].value", i);
     if (rc == OUTBOX_OK)
-        rc = ob_text_check(h->value, OUTBOX_MAX_HEADERS_BYTES, "header value",
-                           &value, err);
+        rc = ob_text_check(h->value, OUTBOX_MAX_HEADERS_BYTES, field, &value,
+                           err);
     if (rc != OUTBOX_OK)
         return rc;
     if (!header_name_ok(h->name))
@@ -70,7 +75,8 @@ int ob_headers_check(const outbox_event *ev, size_t *bytes, outbox_error *err)
             return rc;
         if (*bytes > OUTBOX_MAX_HEADERS_BYTES)
             return outbox_error_set(err, OUTBOX_EINVAL,
-                                    "headers are longer than %d bytes",
+                                    "headers are longer than %d bytes, names "
+                                    "and values and 3 for each header",
                                     OUTBOX_MAX_HEADERS_BYTES);
     }
     return OUTBOX_OK;
@@ -310,7 +316,7 @@ int ob_event_of_row(const outbox_allocator *mem, ob_scratch *scratch,
         .id = id,
         .content_type = row->content_type.ptr != NULL ? row->content_type.ptr
                                                       : "application/json",
-        .payload = row->payload.ptr,
+        .payload = row->payload.ptr != NULL ? row->payload.ptr : "",
         .payload_len = row->payload.len,
         .expires_ms = row->expires_ms,
         .position = row->position,

@@ -199,6 +199,28 @@ static void log_fate(outbox_relay_t *r, const ob_slot *s)
                  (unsigned)s->attempts, s->why != NULL ? s->why : "");
 }
 
+static void start_ends(outbox_relay_t *r, const ob_slot *s)
+{
+    for (uint32_t i = 0; i < OB_STARTS && i < r->n_starts; i++) {
+        if (r->starts[i].position == s->cursor.position)
+            r->starts[i].position = 0;
+    }
+}
+
+/* They are still in the table of the parked.  Those that an ordered transport
+ * has with it stay until their verdicts. */
+static void drop_followers(outbox_relay_t *r, const ob_slot *s)
+{
+    ob_slot *after = ob_window_at(&r->win, s->next);
+
+    while (after != NULL) {
+        ob_slot *next = ob_window_at(&r->win, after->next);
+        if (after->state != OB_SENT && after->state < OB_DOOMED)
+            ob_window_finish(&r->win, after, OB_GONE, false);
+        after = next;
+    }
+}
+
 static void changes_saved(outbox_relay_t *r, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
@@ -206,6 +228,10 @@ static void changes_saved(outbox_relay_t *r, size_t n)
         r->parked += s->fate == OUTBOX_PARK;
         log_fate(r, s);
         chain_saved(r, s, &r->changes[i]);
+        if (s->seq != 0)
+            drop_followers(r, s);
+        if (s->precounted)
+            start_ends(r, s);
         ob_window_finish(&r->win, s, OB_DONE,
                          ob_blocked_find(r, s->chain) != NULL);
     }

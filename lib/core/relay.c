@@ -155,7 +155,21 @@ static bool held(const outbox_relay_t *r)
     return r->sub.paused || !ob_lease_valid(r, r->now_ms);
 }
 
-/* Parked rows first: they are older than what the log still has. */
+static int read_log(outbox_relay_t *r, outbox_error *err)
+{
+    return r->at_end ? OUTBOX_OK : ob_deliver_read(r, err);
+}
+
+static void make_room(outbox_relay_t *r)
+{
+    pthread_mutex_lock(&r->lock);
+    ob_verdict_make_room(r);
+    r->dirty = r->dirty || r->win.doomed > 0;
+    pthread_mutex_unlock(&r->lock);
+}
+
+/* Parked rows first: they are older than what the log still has.  But where
+ * they left it no room, in turns. */
 static int deliver(outbox_relay_t *r, outbox_error *err)
 {
     if (held(r)) {
@@ -163,10 +177,14 @@ static int deliver(outbox_relay_t *r, outbox_error *err)
         return OUTBOX_OK;
     }
     int rc = ob_deliver_scheduled(r, err);
+    if (rc == OUTBOX_OK && r->log_first)
+        rc = read_log(r, err);
     if (rc == OUTBOX_OK)
         rc = ob_deliver_parked(r, err);
-    if (rc == OUTBOX_OK && !r->at_end)
-        rc = ob_deliver_read(r, err);
+    if (rc == OUTBOX_OK)
+        rc = read_log(r, err);
+    if (rc == OUTBOX_OK && r->full)
+        make_room(r);
     return rc == OUTBOX_OK ? ob_deliver_send(r, err) : rc;
 }
 
@@ -236,7 +254,7 @@ static int64_t earlier(int64_t a, int64_t b)
 }
 
 /* When deliver() has something to do. */
-static int64_t next_delivery_ms(const outbox_relay_t *r)
+static int64_t next_delivery_ms(outbox_relay_t *r)
 {
     int64_t next = r->promote_ms;
 
@@ -252,7 +270,7 @@ static int64_t next_delivery_ms(const outbox_relay_t *r)
 }
 
 /* When something is due without anybody waking us. */
-static int64_t next_event_ms(const outbox_relay_t *r)
+static int64_t next_event_ms(outbox_relay_t *r)
 {
     int64_t next = earlier(r->poll_due_ms, next_delivery_ms(r));
 
@@ -267,7 +285,7 @@ static int64_t next_event_ms(const outbox_relay_t *r)
     return next > r->busy_ms ? next : r->busy_ms;
 }
 
-static int sleep_ms(const outbox_relay_t *r, int timeout_ms)
+static int sleep_ms(outbox_relay_t *r, int timeout_ms)
 {
     int64_t left = next_event_ms(r) - ob_relay_clock(r);
 

@@ -21,6 +21,7 @@ enum {
     OB_PROMOTE_ROWS = 500,      /* scheduled events, at a time */
     OB_TRIAL_EVENTS = 1000,     /* of a lane that killed its owners */
     OB_RECORDS = 4096,
+    OB_STARTS = 256,
     OB_LINE = 256, OB_LINES = 32    /* of the log, in one turn */
 };
 
@@ -54,8 +55,12 @@ typedef struct ob_blocked {
     uint32_t loaded;            /* of its parked rows, in the window */
     bool     dead;              /* waits for a person */
     bool     passes;            /* its head has: load more than that */
-    bool     open_case;         /* its head failed, parked without a count */
-    uint32_t others;            /* that had passed by then */
+    /* Of the parked event that failed last, at this position. */
+    int64_t  position;
+    bool     open_case;         /* it failed, and that was not counted */
+    bool     forgiven;          /* it was, once */
+    uint32_t others;            /* that had passed when it failed */
+    uint32_t tries;             /* since its last count */
 } ob_blocked;
 
 /* An event that the log has past a cursor, and that is parked or dead. */
@@ -64,6 +69,13 @@ typedef struct ob_aside {
     int64_t  position;
     uint32_t lane;
 } ob_aside;
+
+/* A parked event whose attempt this process has counted before the send, and
+ * what it had before. */
+typedef struct ob_start {
+    int64_t  position;
+    uint32_t attempts;
+} ob_start;
 
 typedef struct ob_blocked_set {
     ob_blocked **buckets;
@@ -116,6 +128,7 @@ struct outbox_relay {
     uint64_t  retired;          /* events settled in this turn */
     bool      want_trim, more;  /* more: the turn should be followed by one */
     bool      full;             /* the window had no room for more */
+    bool      log_first;        /* it had none for the log: its turn now */
     bool      draining;         /* nothing new is taken or sent */
     bool      closing;          /* the next save gives every lane back */
     bool      trial_open;       /* a start was noted that no save ended */
@@ -133,7 +146,10 @@ struct outbox_relay {
     bool      doubtful;         /* open, but no witness has failed yet */
     bool      has_records;
     bool      probe_failed;     /* since room was made in a full window */
-    int64_t   tried[OUTBOX_MAX_LANES];  /* starts noted by this process */
+    /* Starts noted by this process: not forgotten with the rest. */
+    int64_t   tried[OUTBOX_MAX_LANES];
+    ob_start  starts[OB_STARTS];
+    uint32_t  n_starts;         /* the oldest make room for more */
     uint64_t  records[OB_RECORDS];      /* chains that have passed lately */
     int64_t   breaker_until_ms, breaker_pause_ms;
     char         (*lines)[OB_LINE]; /* to be logged when no lock is held */
@@ -178,7 +194,7 @@ uint32_t ob_lease_count(const outbox_relay_t *r);
 
 int ob_deliver_read(outbox_relay_t *r, outbox_error *err);
 int ob_deliver_parked(outbox_relay_t *r, outbox_error *err);
-bool ob_deliver_loads(const outbox_relay_t *r);
+bool ob_deliver_loads(outbox_relay_t *r);
 int ob_deliver_send(outbox_relay_t *r, outbox_error *err);
 /* Move scheduled events into the log when they are due. */
 int ob_deliver_scheduled(outbox_relay_t *r, outbox_error *err);
@@ -187,10 +203,16 @@ int ob_deliver_scheduled(outbox_relay_t *r, outbox_error *err);
 
 void ob_verdict_apply(outbox_relay_t *r, ob_slot *s, outbox_verdict v);
 void ob_verdict_turn(outbox_relay_t *r);
+/* Is one ready that has not failed since it was read? */
+bool ob_verdict_has_fresh(outbox_relay_t *r);
 /* For a window that is full and stands still. */
 void ob_verdict_make_room(outbox_relay_t *r);
+void ob_verdict_resume(outbox_relay_t *r, ob_slot *s, uint32_t passes);
 /* It holds up others: to the parked rows, without a count. */
 void ob_verdict_set_aside(outbox_relay_t *r, ob_slot *s);
+/* What was counted before a send that will have no verdict: the next save
+ * takes it back. */
+void ob_verdict_take_back(outbox_relay_t *r);
 /* Its time is over: settled without having been delivered. */
 void ob_verdict_expired(outbox_relay_t *r, ob_slot *s);
 /* May events be sent now?  *probe: only one, this one. */
@@ -206,6 +228,10 @@ void ob_blocked_drop_lane(outbox_relay_t *r, uint32_t lane);
 bool ob_aside_has(const outbox_relay_t *r, int64_t position);
 void ob_blocked_due(outbox_relay_t *r, ob_blocked *b, int64_t due_ms);
 ob_blocked *ob_blocked_next_due(outbox_relay_t *r);
+/* What is known of the event that failed holds for this one only. */
+void ob_blocked_at(ob_blocked *b, int64_t position);
+/* An outage is over: what failed in it is forgiven, once, and due now. */
+void ob_blocked_forgive(outbox_relay_t *r);
 void ob_blocked_clear(outbox_relay_t *r);
 /* Ask the store again which chains of our lanes are blocked. */
 int ob_blocked_reload(outbox_relay_t *r, outbox_error *err);

@@ -187,7 +187,8 @@ static int step_enter(outbox_relay_t *r, bool thread, outbox_error *err)
     pthread_mutex_lock(&r->lock);
     if (r->stepping || (r->running && !thread))
         rc = outbox_error_set(err, OUTBOX_EBUSY,
-                              r->running ? "the relay's thread steps it"
+                              r->running ? "a thread was started to step this "
+                                         "relay: stop it first"
                                          : "another call steps the relay");
     else
         r->stepping = true;
@@ -260,6 +261,9 @@ static int farewell(outbox_relay_t *r, int64_t until_ms, outbox_error *err)
     for (uint32_t i = 0; i < r->sub.lanes; i++)
         r->lanes[i].leaving = r->lanes[i].mine;
     r->closing = true;
+    pthread_mutex_lock(&r->lock);
+    ob_verdict_take_back(r);
+    pthread_mutex_unlock(&r->lock);
     while (r->attached && ob_lease_count(r) > 0) {
         r->now_ms = ob_relay_clock(r);
         rc = ob_progress_save(r, err);

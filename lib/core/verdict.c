@@ -74,6 +74,7 @@ static void breaker_open(outbox_relay_t *r, bool longer)
     if (r->breaker == OB_CLOSED) {
         r->breaker_pause_ms = r->opt.breaker_ms;
         r->doubtful = true;
+        r->probe_failed = false;
         ob_relay_log(r, LOG_WARNING,
                      "breaker open: %u events in a row failed",
                      (unsigned)r->win.suspects);
@@ -111,13 +112,28 @@ static void breaker_close(outbox_relay_t *r)
         if (s->state == OB_WAITING)
             ob_window_ready(&r->win, s);
     }
+    if (!r->doubtful)
+        ob_blocked_forgive(r);
+}
+
+/* The first of its chain, and of a lane that is not about to leave. */
+static bool is_head(const outbox_relay_t *r, const ob_slot *s)
+{
+    return s->prev == OB_NONE && !r->lanes[s->lane].leaving;
+}
+
+/* It failed, and is not with the transport again. */
+static bool is_waiting_suspect(const outbox_relay_t *r, const ob_slot *s)
+{
+    return s->suspect && is_head(r, s) &&
+           (s->state == OB_WAITING || s->state == OB_READY);
 }
 
 static ob_slot *find_witness(outbox_relay_t *r)
 {
     for (uint64_t i = 0; i < ob_window_used(&r->win); i++) {
         ob_slot *s = ob_window_nth(&r->win, i);
-        if (s->state == OB_READY && s->prev == OB_NONE && is_witness(r, s))
+        if (s->state == OB_READY && is_head(r, s) && is_witness(r, s))
             return s;
     }
     return NULL;
@@ -133,9 +149,9 @@ static ob_slot *find_stranger(outbox_relay_t *r)
 
     for (uint64_t i = 0; i < ob_window_used(&r->win); i++) {
         ob_slot *s = ob_window_nth(&r->win, i);
-        if (s->prev != OB_NONE)
+        if (!is_head(r, s))
             continue;
-        if (s->suspect && s->state == OB_WAITING &&
+        if (is_waiting_suspect(r, s) &&
             (oldest == NULL || s->when_ms < oldest->when_ms))
             oldest = s;
         if (s->suspect || s->state != OB_READY)
@@ -171,9 +187,17 @@ bool ob_breaker_allows(outbox_relay_t *r, ob_slot **probe)
 
 /* ---- verdicts ------------------------------------------------------- */
 
+/* Its cursor may, though others lag; or it may leave. */
+static void lane_goes_on(outbox_relay_t *r, const ob_slot *s)
+{
+    r->dirty = true;
+    if (r->lanes[s->lane].leaving)
+        r->save_ms = r->now_ms;
+}
+
 static void settle(outbox_relay_t *r, ob_slot *s)
 {
-    r->dirty = true;                    /* its lane may go on, if others lag */
+    lane_goes_on(r, s);
     if (s->seq != 0)
         ob_window_doom(&r->win, s, OUTBOX_UNPARK);
     else
@@ -199,15 +223,13 @@ void ob_verdict_expired(outbox_relay_t *r, ob_slot *s)
     settle(r, s);
 }
 
-/* Its followers in the window are still in the table of the parked. */
-static void drop_followers(outbox_relay_t *r, ob_slot *s)
+/* A parked row under way, and one of its chain has failed: that is saved, and
+ * the chain begins anew. */
+static bool is_orphan(const outbox_relay_t *r, const ob_slot *s)
 {
-    ob_slot *after;
+    const ob_blocked *b = ob_blocked_find(r, s->chain);
 
-    if (s->seq == 0)
-        return;
-    while ((after = ob_window_at(&r->win, s->next)) != NULL)
-        ob_window_finish(&r->win, after, OB_GONE, false);
+    return s->seq != 0 && b != NULL && b->loaded == 0;
 }
 
 /* Without memory for the set the event stays in the window and waits; the
@@ -218,12 +240,14 @@ static void park(outbox_relay_t *r, ob_slot *s, uint32_t counted)
 
     if (b == NULL)
         return;
+    ob_blocked_at(b, s->cursor.position);
     b->open_case = counted == 0;
-    b->others = r->passes;
+    b->others = s->suspect ? s->passes : r->passes;
+    b->forgiven = s->forgiven;
+    b->tries = counted ? 0 : b->tries + s->tries;
     s->attempts += counted;
-    drop_followers(r, s);
     ob_window_doom(&r->win, s, s->seq != 0 ? OUTBOX_AGAIN : OUTBOX_PARK);
-    s->when_ms = ob_backoff(r, counted ? s->attempts : s->tries);
+    s->when_ms = ob_backoff(r, counted ? s->attempts : b->tries);
 }
 
 static void bury(outbox_relay_t *r, ob_slot *s)
@@ -237,7 +261,6 @@ static void bury(outbox_relay_t *r, ob_slot *s)
         return;
     }
     s->attempts++;
-    drop_followers(r, s);
     ob_window_doom(&r->win, s, OUTBOX_BURY);
 }
 
@@ -255,17 +278,37 @@ static bool fails_behind(outbox_relay_t *r, ob_slot *s)
            ob_blocked_find(r, s->chain) != NULL;
 }
 
+/* It failed while others passed. */
+static void convict(outbox_relay_t *r, ob_slot *s)
+{
+    if (s->attempts + 1 >= r->opt.max_attempts)
+        bury(r, s);
+    else
+        park(r, s, 1);
+}
+
 static void failed(outbox_relay_t *r, ob_slot *s)
 {
     bool witness = is_witness(r, s);
 
     r->stats.retried++;
+    if (r->lanes[s->lane].leaving)
+        lane_goes_on(r, s);
     if (fails_behind(r, s)) {
         ob_window_doom(&r->win, s, OUTBOX_PARK);
         return;
     }
-    if (!ob_window_still_in_order(&r->win, s)) {
-        ob_window_behind(&r->win, s);   /* one before it failed: blame that */
+    if (is_orphan(r, s)) {
+        ob_window_finish(&r->win, s, OB_GONE, false);
+        return;
+    }
+    if (s->prev != OB_NONE) {
+        ob_window_behind(&r->win, s);   /* ordered: once the one before it has
+                                           passed, it is tried by itself */
+        return;
+    }
+    if (s->suspect && s->passes != r->passes && r->breaker == OB_CLOSED) {
+        convict(r, s);                  /* of its failure before this one */
         return;
     }
     if (s->precounted) {
@@ -303,18 +346,25 @@ void ob_verdict_apply(outbox_relay_t *r, ob_slot *s, outbox_verdict v)
 
 /* Others have passed since: these suspects failed by themselves.  What passed
  * before a failure says nothing about it. */
-static void convict(outbox_relay_t *r)
+static void convict_all(outbox_relay_t *r)
 {
     for (uint64_t i = 0; i < ob_window_used(&r->win); i++) {
         ob_slot *s = ob_window_nth(&r->win, i);
-        if (!s->suspect || s->state != OB_WAITING || s->prev != OB_NONE ||
-            s->passes == r->passes)
-            continue;
-        if (s->attempts + 1 >= r->opt.max_attempts)
-            bury(r, s);
-        else
-            park(r, s, 1);
+        if (is_waiting_suspect(r, s) && s->passes != r->passes)
+            convict(r, s);
     }
+}
+
+/* A suspect that was parked meanwhile is worth another try, too. */
+bool ob_verdict_has_fresh(outbox_relay_t *r)
+{
+    for (uint64_t i = 0; i < ob_window_used(&r->win); i++) {
+        const ob_slot *s = ob_window_nth(&r->win, i);
+        if (s->state == OB_READY && is_head(r, s) &&
+            (!s->suspect || s->tries == 0))
+            return true;
+    }
+    return false;
 }
 
 static ob_slot *oldest_suspect(outbox_relay_t *r)
@@ -323,35 +373,58 @@ static ob_slot *oldest_suspect(outbox_relay_t *r)
 
     for (uint64_t i = 0; i < ob_window_used(&r->win); i++) {
         ob_slot *s = ob_window_nth(&r->win, i);
-        if (s->state == OB_READY && !s->suspect)
-            return NULL;                /* there is somebody else to try */
-        if (s->suspect && s->state == OB_WAITING && s->prev == OB_NONE &&
+        if (is_waiting_suspect(r, s) &&
             (oldest == NULL || s->when_ms < oldest->when_ms))
             oldest = s;
     }
     return oldest;
 }
 
-/* The window is full of suspects and of what waits behind them, so that nobody
- * else can be read who might pass.  One makes room, and nothing is counted;
- * with the breaker open, one for each probe that failed.  If others pass
- * before its next try, load_chain() counts the failure after all. */
-void ob_verdict_make_room(outbox_relay_t *r)
+/* With the breaker open, one for each probe that failed. */
+static bool may_set_aside(outbox_relay_t *r)
 {
-    if (r->win.inflight > 0 || (r->breaker != OB_CLOSED && !r->probe_failed))
-        return;
-    r->probe_failed = false;
-    ob_slot *s = oldest_suspect(r);
-    if (s != NULL && s->attempts >= r->opt.max_attempts)
-        bury(r, s);
-    else if (s != NULL)
-        park(r, s, 0);
+    return r->win.inflight == 0 &&
+           (r->breaker == OB_CLOSED || r->probe_failed);
 }
 
+/* It stays a suspect: if others pass before its next try, its failure counts
+ * after all. */
 void ob_verdict_set_aside(outbox_relay_t *r, ob_slot *s)
 {
-    if (s->suspect && r->breaker == OB_CLOSED)
-        park(r, s, 0);
+    if (!may_set_aside(r))
+        return;
+    r->probe_failed = false;
+    park(r, s, 0);
+}
+
+/* The window is full of suspects and of what waits behind them, so that nobody
+ * else can be read who might pass. */
+void ob_verdict_make_room(outbox_relay_t *r)
+{
+    if (!may_set_aside(r))
+        return;
+    ob_slot *s = ob_verdict_has_fresh(r) ? NULL : oldest_suspect(r);
+    if (s != NULL)
+        ob_verdict_set_aside(r, s);
+}
+
+/* The head of a chain that was parked without a count, and is back: as suspect
+ * as it was when it left. */
+void ob_verdict_resume(outbox_relay_t *r, ob_slot *s, uint32_t passes)
+{
+    ob_window_set_suspect(&r->win, s, true);
+    s->passes = passes;
+    if (passes != r->passes)
+        convict(r, s);
+}
+
+void ob_verdict_take_back(outbox_relay_t *r)
+{
+    for (uint64_t i = 0; i < ob_window_used(&r->win); i++) {
+        ob_slot *s = ob_window_nth(&r->win, i);
+        if (s->precounted && s->state < OB_DOOMED)
+            park(r, s, 0);
+    }
 }
 
 /* Events whose time has come: to be sent again, or given up as unsettled. */
@@ -392,5 +465,5 @@ void ob_verdict_turn(outbox_relay_t *r)
     if (r->breaker != OB_CLOSED)
         breaker_close(r);
     if (r->win.suspects > 0)
-        convict(r);
+        convict_all(r);
 }

@@ -584,13 +584,6 @@ void ob_window_set_suspect(ob_window *w, ob_slot *s, bool suspect)
     s->suspect = suspect;
 }
 
-/* What follows in the chain: the next may go, or none of them. */
-static void chain_go_on(ob_window *w, ob_slot *after, bool parks)
-{
-    if (after != NULL && after->prev == OB_NONE && after->state == OB_BEHIND)
-        slot_head_of_chain(w, after, parks);
-}
-
 void ob_window_behind(ob_window *w, ob_slot *s)
 {
     leave_state(w, s);
@@ -604,6 +597,13 @@ void ob_window_halt(ob_window *w, ob_slot *s)
         if (s->state == OB_READY || s->state == OB_WAITING)
             ob_window_behind(w, s);
     }
+}
+
+/* What follows in the chain: the next may go, or none of them. */
+static void chain_go_on(ob_window *w, ob_slot *after, bool parks)
+{
+    if (after != NULL && after->prev == OB_NONE && after->state == OB_BEHIND)
+        slot_head_of_chain(w, after, parks);
 }
 
 void ob_window_doom(ob_window *w, ob_slot *s, enum outbox_change_kind fate)

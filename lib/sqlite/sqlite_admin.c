@@ -13,7 +13,7 @@ static int admin_prepare(ob_sqlite *st, const char *sql, sqlite3_stmt **stmt,
     char *expanded = ob_sqlite_expand(st, sql);
 
     if (expanded == NULL)
-        return outbox_error_set(err, OUTBOX_ENOMEM, "out of memory");
+        return ob_sqlite_nomem(err);
     int rc = sqlite3_prepare_v2(st->db, expanded, -1, stmt, NULL);
     mem->free(mem->arg, expanded);
     return rc == SQLITE_OK ? OUTBOX_OK : ob_sqlite_error(st, "prepare", err);
@@ -181,7 +181,10 @@ int ob_sqlite_dead(outbox_store *s, int64_t sub, int limit, outbox_sink *sink,
     sqlite3_bind_int64(stmt, 1, sub);
     sqlite3_bind_int(stmt, 2, limit);
     while ((step = sqlite3_step(stmt)) == SQLITE_ROW) {
-        ob_sqlite_row(stmt, &row);
+        if (!ob_sqlite_row(stmt, &row)) {
+            step = SQLITE_NOMEM;
+            break;
+        }
         row.lane = (uint32_t)sqlite3_column_int(stmt, 10);
         row.chain = (uint64_t)sqlite3_column_int64(stmt, 11);
         row.attempts = (uint32_t)sqlite3_column_int64(stmt, 12);

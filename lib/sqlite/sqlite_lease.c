@@ -3,7 +3,9 @@
  * sqlite_lease.c - beats, lanes and trials.
  *
  * A lane's row is written with the token of its owner in the statement, or,
- * by a rival, with the token and beat that it saw standing still.
+ * by a rival, with the token and beat that it saw standing still: nothing else
+ * makes a lease (tests/contract: taking_compares_token_and_beat,
+ * one_that_beats_is_not_robbed, crashes_are_counted_until_progress).
  */
 #include "sqlite_store.h"
 

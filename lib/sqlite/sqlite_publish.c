@@ -9,15 +9,34 @@
  * would commit alone - an event without its cause.
  *
  * The caller's last_insert_rowid is put back: his INSERT came before ours.
+ *
+ * Invariants, and the tests that show them:
+ *  1. Nothing is written outside of a transaction of the caller
+ *     (tests/contract: insert_or_rollback_leaves_no_lone_event,
+ *     a_full_disk_leaves_no_lone_event; tests/torture: mutant
+ *     no-autocommit-check).
+ *  2. After an error none of the rows is in it, and it goes on, or it is said
+ *     to be lost (a_row_that_fails_takes_the_others_with_it,
+ *     a_row_that_rolls_back_is_said_to,
+ *     a_commit_that_is_busy_can_be_tried_again).
+ *  3. The first thing asked of the database is a write
+ *     (the_first_statement_is_the_insert).
+ *  4. A mark is on the disk when inbox_commit() says so
+ *     (tests/unit/test_sqlite.c: an_effect_is_on_the_disk).
  */
 #include "sqlite_store.h"
+
+static int no_transaction(outbox_error *err)
+{
+    return outbox_error_set(err, OUTBOX_ENOTX,
+                            "no transaction is open: BEGIN first, or an "
+                            "error has rolled yours back");
+}
 
 static int transaction_check(ob_sqlite *st, outbox_error *err)
 {
     if (sqlite3_get_autocommit(st->db))
-        return outbox_error_set(err, OUTBOX_ENOTX,
-                                "no transaction is open: BEGIN first, or an "
-                                "error has rolled yours back");
+        return no_transaction(err);
     if (sqlite3_db_readonly(st->db, "main") == 1)
         return outbox_error_set(err, OUTBOX_EREADONLY,
                                 "the database was opened read-only");
@@ -300,9 +319,7 @@ int ob_sqlite_commit(outbox_store *s, outbox_error *err)
     int level = 0;
 
     if (sqlite3_get_autocommit(st->db))
-        return outbox_error_set(err, OUTBOX_ENOTX,
-                                "no transaction is open: BEGIN first, or an "
-                                "error has rolled yours back");
+        return no_transaction(err);
     int rc = synchronous(st, &level, err);
     if (rc == OUTBOX_OK)
         rc = commit_now(st, err);

@@ -8,10 +8,14 @@
  * cursor only, so the row at every cursor exists; when it does not, or has
  * another id, the log is not the one that was read.
  *
- * Invariants (tests/contract: anchors, trim; tests/torture: mutants):
+ * Invariants, and the tests that show them:
  *  1. The row at every lane's cursor is in the log, unless somebody else
- *     changed it; the newest row is never deleted, so no position comes twice.
- *  2. A lane's cursor is written only with the token of its owner.
+ *     changed it; the newest row is never deleted, so no position comes twice
+ *     (tests/contract: trimming_spares_cursors_and_the_newest,
+ *     reading_checks_every_anchor; tests/torture: mutants no-anchor and
+ *     trim-blind).
+ *  2. What a read has given is on the disk when it returns
+ *     (tests/unit/test_sqlite.c: what_is_sent_is_on_the_disk).
  *  3. No statement is left running: no read transaction outlives a call.
  */
 #include "sqlite_store.h"
@@ -27,7 +31,7 @@ static outbox_bytes text_at(sqlite3_stmt *stmt, int column)
 
 /* A row whose id is not 16 bytes was not written by us; its id becomes zero,
  * and it is delivered. */
-void ob_sqlite_row(sqlite3_stmt *stmt, outbox_row *row)
+bool ob_sqlite_row(sqlite3_stmt *stmt, outbox_row *row)
 {
     const uint8_t *id = ob_sqlite_blob16(stmt, 1);
 
@@ -44,6 +48,7 @@ void ob_sqlite_row(sqlite3_stmt *stmt, outbox_row *row)
     row->payload.len = (size_t)sqlite3_column_bytes(stmt, 7);
     row->published_ms = sqlite3_column_int64(stmt, 8);
     row->expires_ms = sqlite3_column_int64(stmt, 9);
+    return sqlite3_errcode(sqlite3_db_handle(stmt)) != SQLITE_NOMEM;
 }
 
 static const outbox_cursor *lowest(const outbox_lane *lanes, uint32_t n)
@@ -125,8 +130,9 @@ static int rows_read(log_scan *scan, int limit, outbox_sink *sink, void *arg,
     int n = 0, rc = OUTBOX_OK, step = SQLITE_ROW;
 
     while (n < limit && (step = sqlite3_step(scan->stmt)) == SQLITE_ROW) {
-        ob_sqlite_row(scan->stmt, &row);
-        if (scan->uneven)
+        if (!ob_sqlite_row(scan->stmt, &row))
+            rc = ob_sqlite_error(scan->st, "read the log", err);
+        else if (scan->uneven)
             rc = anchors_between(scan, &row, err);
         if (rc != OUTBOX_OK)
             return rc;
@@ -196,7 +202,8 @@ static int parked_rows(ob_sqlite *st, sqlite3_stmt *stmt, uint64_t chain,
     int n = 0, step;
 
     while ((step = sqlite3_step(stmt)) == SQLITE_ROW) {
-        ob_sqlite_row(stmt, &row);
+        if (!ob_sqlite_row(stmt, &row))
+            break;
         row.chain = chain;
         row.lane = (uint32_t)(chain % st->lanes);
         row.seq = sqlite3_column_int64(stmt, 10);

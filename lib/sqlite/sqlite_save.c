@@ -1,6 +1,14 @@
 /* SPDX-License-Identifier: MIT
  *
  * sqlite_save.c - progress and the fate of events, in one fenced transaction.
+ *
+ * Invariants, and the tests that show them:
+ *  1. Nothing is written unless every lane in it still has its owner's token
+ *     (tests/contract: one_lost_lease_saves_nothing,
+ *     one_that_slept_cannot_save; tests/torture: mutant no-fence).
+ *  2. A cursor passes an event in the transaction that parks or buries it, or
+ *     after its delivery (tests/torture: mutants save-in-two, park-forgets,
+ *     dead-forgets).
  */
 #include "sqlite_store.h"
 

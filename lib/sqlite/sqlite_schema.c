@@ -19,7 +19,7 @@ static const char *const migrations[OB_SQLITE_VERSION] = {
 #include "sqlite_schema.inc"
 };
 
-/* Comments and all: the text is what was reviewed. */
+/* Of the text without comments; a test knows those of released versions. */
 static void checksum(int version, char out[17])
 {
     const char *sql = migrations[version - 1];
@@ -35,7 +35,7 @@ static int exec(ob_sqlite *st, const char *sql, const char *doing,
     char *expanded = ob_sqlite_expand(st, sql);
 
     if (expanded == NULL)
-        return outbox_error_set(err, OUTBOX_ENOMEM, "out of memory");
+        return ob_sqlite_nomem(err);
     int rc = sqlite3_exec(st->db, expanded, NULL, NULL, NULL);
     mem->free(mem->arg, expanded);
     return rc == SQLITE_OK ? OUTBOX_OK : ob_sqlite_error(st, doing, err);
@@ -75,7 +75,7 @@ static int applied(ob_sqlite *st, int *version, outbox_error *err)
     int rc = OUTBOX_OK, step = SQLITE_ROW;
 
     if (sql == NULL)
-        return outbox_error_set(err, OUTBOX_ENOMEM, "out of memory");
+        return ob_sqlite_nomem(err);
     if (sqlite3_prepare_v2(st->db, sql, -1, &stmt, NULL) != SQLITE_OK)
         rc = ob_sqlite_error(st, "migrate", err);
     mem->free(mem->arg, sql);

@@ -171,7 +171,8 @@ static const char *const sqlite_statements[SQ_COUNT_STMTS] = {
         "INSERT INTO main.\"outbox_log\" (id, topic, type, key, content_type,"
         " headers, payload, published_ms, expires_ms)"
         " SELECT id, topic, type, key, content_type, headers, payload,"
-        " published_ms, expires_ms FROM main.\"outbox_scheduled\""
+        " max(published_ms, due_ms), expires_ms"
+        " FROM main.\"outbox_scheduled\""
         " WHERE due_ms <= ?1 ORDER BY due_ms, seq LIMIT ?2",
     [SQ_PROMOTED] =
         "DELETE FROM main.\"outbox_scheduled\" WHERE seq IN"
@@ -251,6 +252,11 @@ static int report(ob_sqlite *st, int native, const char *text,
     return code;
 }
 
+int ob_sqlite_nomem(outbox_error *err)
+{
+    return outbox_error_set(err, OUTBOX_ENOMEM, "out of memory");
+}
+
 int ob_sqlite_error(ob_sqlite *st, const char *doing, outbox_error *err)
 {
     return report(st, sqlite3_extended_errcode(st->db),
@@ -291,7 +297,7 @@ static int prepare(ob_sqlite *st, enum ob_sqlite_stmt which,
     char *sql = ob_sqlite_expand(st, sqlite_statements[which]);
 
     if (sql == NULL)
-        return outbox_error_set(err, OUTBOX_ENOMEM, "out of memory");
+        return ob_sqlite_nomem(err);
     int rc = sqlite3_prepare_v3(st->db, sql, -1, SQLITE_PREPARE_PERSISTENT,
                                 &st->stmts[which], NULL);
     mem->free(mem->arg, sql);

@@ -69,6 +69,7 @@ int64_t ob_sqlite_now_ms(outbox_store *st);
 
 /* What the database said last, in our terms. */
 int  ob_sqlite_error(ob_sqlite *st, const char *doing, outbox_error *err);
+int  ob_sqlite_nomem(outbox_error *err);
 /* sql with the store's prefix for every "outbox_; the caller's to free. */
 char *ob_sqlite_expand(const ob_sqlite *st, const char *sql);
 /* A statement that is not running; NULL and *rc set on failure. */
@@ -144,8 +145,9 @@ int ob_sqlite_count(outbox_store *s, int64_t sub, outbox_counts *out,
 int ob_sqlite_leave(outbox_store *s, int64_t sub, const uint8_t me[16],
                     outbox_error *err);
 
-/* Columns 0 to 9 of the log, of parked and of dead rows. */
-void ob_sqlite_row(sqlite3_stmt *stmt, outbox_row *row);
+/* Columns 0 to 9 of the log, of parked and of dead rows.  False: there was no
+ * memory to convert a text, in a database in UTF-16, and it is missing. */
+bool ob_sqlite_row(sqlite3_stmt *stmt, outbox_row *row);
 
 /* ---- sqlite_admin.c ------------------------------------------------- */
 

@@ -23,7 +23,7 @@ typedef struct crowd {
     vclock          clock[MOST];        /* of each: they need not agree */
     sut_link        link[MOST];
     outbox_relay_t *r[MOST];
-    uint32_t        max_lanes[MOST];
+    uint32_t        max_lanes[MOST], settle_ms[MOST];
     bool            hangs[MOST];        /* it takes no turn */
     bool            frozen[MOST];       /* nor does its clock move on */
     long            next;               /* number to publish */
@@ -35,6 +35,7 @@ static void crowd_join(crowd *c, int i)
 
     opt.clock_arg = &c->clock[i];
     opt.lease_ms = LEASE_MS;
+    opt.settle_ms = c->settle_ms[i];
     opt.max_lanes = c->max_lanes[i];
     opt.retry_max_ms = 400;
     opt.flush_ms = 10;
@@ -297,6 +298,7 @@ START_TEST(a_slow_beat_is_a_beat)
 
     crowd_open(&c, _i, 2);
     memset(c.p[0].pending, 1, sizeof c.p[0].pending);
+    c.settle_ms[0] = 30 * LEASE_MS;     /* in flight, so its lanes stay */
     crowd_join(&c, 0);
     crowd_publish(&c);
     crowd_run(&c, 500);

@@ -154,6 +154,7 @@ void crowd_play(const dose *d);
 void pile_play(const dose *d);
 void heavy_play(const dose *d);
 void outage_play(const dose *d);
+void notice_play(const dose *d);
 
 /* Roles: the relay of a scenario, in a process of its own, and publishers. */
 int crowd_main(const task *job);
@@ -162,5 +163,7 @@ int heavy_main(const task *job);
 int steady_main(const task *job);
 int timed_main(const task *job);
 int megabytes_main(const task *job);
+int notice_main(const task *job);
+int seldom_main(const task *job);
 
 #endif

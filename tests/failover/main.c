@@ -3,7 +3,7 @@
  * main.c - failover ROUNDS DOSE SEED [PART]: all parts, or one of them.
  *
  *   DOSE     full, or small: a taste, for every change
- *   PART     rounds, clocks, poison, crowd, pile, heavy, outage
+ *   PART     rounds, clocks, poison, crowd, pile, heavy, outage, notice
  *
  * The driver starts the other processes itself: ROLE DIR RUN SEED PLAN.
  */
@@ -55,6 +55,8 @@ static const struct role {
     { "pile", pile_main },
     { "heavy", heavy_main },
     { "megabytes", megabytes_main },
+    { "notice", notice_main },
+    { "seldom", seldom_main },
 };
 
 static int play_role(const char *name, const task *job)
@@ -75,7 +77,7 @@ static const struct part {
     { "rounds", rounds_play }, { "clocks", clocks_play },
     { "poison", poison_play }, { "crowd", crowd_play },
     { "pile", pile_play },     { "heavy", heavy_play },
-    { "outage", outage_play },
+    { "outage", outage_play }, { "notice", notice_play },
 };
 
 static int play_parts(const dose *d, const char *only)

@@ -151,6 +151,7 @@ static void play(const dose *d, int async)
 
 void pile_play(const dose *d)
 {
-    play(d, 0);
+    if (!d->small)
+        play(d, 0);
     play(d, 1);
 }

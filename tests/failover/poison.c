@@ -124,7 +124,7 @@ static void play_parked_poison(const dose *d)
     publish_some(&f, 20);
     publish_poison(&f, "poison-later");
     f.job.plan.pace_us = 4000;
-    f.job.plan.count = 1500;
+    f.job.plan.count = d->small ? 500 : 1500;
     child_start(&pub, "publisher", &f.job, NULL, NULL);
     deaths = deaths_until_done(&f, &pub, PATIENCE);
     if (pub.pid != 0)

@@ -124,6 +124,8 @@ int mem_op_promote(outbox_store *st, int limit, int64_t *next_ms,
         return rc;
     while ((r = first_due(db)) != NULL && r->row.due_ms <= db->now_ms
            && n < limit) {
+        if (r->row.published_ms < r->row.due_ms)
+            r->row.published_ms = r->row.due_ms;
         if (mem_log_push(db, &r->row) != OUTBOX_OK)
             return mem_exit(st, MEM_PROMOTE, mem_nomem(err), err);
         mem_record_free(r);

@@ -38,7 +38,7 @@ files
 
 for example in publish quickstart; do
     $CC -o $example "$TOP/examples/$example.c" \
-        $(pkg --cflags --libs outbox-sqlite) -pthread
+        $(pkg --cflags --libs outbox-sqlite)
     LD_LIBRARY_PATH=$lib ./$example
     LD_LIBRARY_PATH=$lib ldd ./$example >libraries
     grep liboutbox-sqlite.so.0 libraries

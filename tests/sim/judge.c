@@ -235,7 +235,8 @@ static void lane_lost(sim *w, int s, int nth, uint32_t owner)
     }
 }
 
-static void lane_begun(process *p, int nth)
+/* What it knew of the lane, it knows no more. */
+static void lane_forgotten(process *p, int nth)
 {
     sim *w = p->w;
 
@@ -280,7 +281,7 @@ void judge_acquire(process *p, const outbox_lane *lanes, uint32_t n)
                       (long long)l->position);
         l->owner = p->incarnation;
         l->token = lanes[i].token;
-        lane_begun(p, (int)lanes[i].lane);
+        lane_forgotten(p, (int)lanes[i].lane);
     }
     p->activity++;
 }
@@ -371,6 +372,7 @@ static void cursor_moves(process *p, const outbox_lane *to)
     if (!to->release)
         return;
     record(w, M_RELEASE, to->lane, 0, 0, 0);
+    lane_forgotten(p, (int)to->lane);
     l->owner = 0;
 }
 
@@ -556,6 +558,8 @@ static void lane_replayed(sim *w, int s, int nth, int first, int64_t position)
 
     if (l->position <= position)
         return;
+    if (l->owner != 0)
+        lane_lost(w, s, nth, l->owner);         /* taken from it, as it was */
     for (int i = first; i < l->at; i++) {
         view *v = view_of(w, s, w->log[i]);
         if (w->events[w->log[i]].lane != (uint32_t)nth)

@@ -189,7 +189,7 @@ static int step(process *p)
     p->step++;
     p->step_ms = w->now;
     p->sends = 0;
-    p->passed_before = p->passed;
+    p->passed_before = p->passed || (p->busy && p->passed_before);
     p->passed = p->busy = false;
     p->breaker = p->relay->stats.breaker_open != 0;
     int rc = outbox_relay_step(p->relay, w->plan.sleeps ? 1000 : 0, &err);

@@ -6,9 +6,11 @@
  * Its allocator is set once for the whole program, which is why this is one.
  */
 #include "common/oom.h"
+#include "common/sut_sqlite.h"
 
-#include <sqlite3.h>
+#include <outbox/sqlite.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { SQLITE = 1, MOST = 200000 };
 
@@ -85,6 +87,113 @@ START_TEST(all_fail_from_then_on)
 }
 END_TEST
 
+/* ---- texts that are converted ----------------------------------------
+ *
+ * In a database in UTF-16 each text that goes in or comes out takes memory of
+ * its own, and where there is none SQLite gives NULL in its place. */
+
+static const outbox_event whole = { .size = sizeof whole, .topic = "orders",
+                                    .type = "order.placed", .key = "k",
+                                    .content_type = "text/plain" };
+
+static bool same(const char *a, const char *b)
+{
+    return a != NULL && strcmp(a, b) == 0;
+}
+
+static outbox_verdict look(void *ctx, const outbox_event *ev,
+                           outbox_token token, outbox_error *why)
+{
+    int *seen = ctx;
+
+    (void)token, (void)why;
+    seen[same(ev->topic, whole.topic) && same(ev->type, whole.type) &&
+         same(ev->key, whole.key) &&
+         same(ev->content_type, whole.content_type)]++;
+    return OUTBOX_ACK;
+}
+
+static int64_t clock_read(void *now_ms)
+{
+    return *(int64_t *)now_ms;
+}
+
+static outbox_relay_t *utf16_relay(const char *path, int seen[2],
+                                   int64_t *now_ms)
+{
+    const outbox_transport to = { .size = sizeof to, .ctx = seen,
+                                  .send = look };
+    const outbox_relay_options opt = { .size = sizeof opt,
+                                       .clock_ms = clock_read,
+                                       .clock_arg = now_ms,
+                                       .batch = 1 };    /* no step after */
+    outbox_relay_t *relay;
+    outbox_t *own;
+
+    ck_ok(outbox_sqlite_connect(&own, path, NULL, NULL));
+    ck_ok(outbox_relay_new(&relay, own, &to, &opt, NULL));
+    return relay;
+}
+
+static void publish_whole(sqlite3 *db, outbox_t *ob, long fail_at)
+{
+    outbox_error err;
+
+    ck_assert_int_eq(sqlite_exec(db, "BEGIN IMMEDIATE"), SQLITE_OK);
+    state.calls = state.failed = 0;
+    state.fail_at = fail_at;
+    state.ever_after = false;
+    arm(true);
+    int rc = outbox_publish(ob, &whole, &err);
+    arm(false);
+    ck_assert(rc == OUTBOX_OK || (rc < 0 && state.failed > 0));
+    if (sqlite_exec(db, "COMMIT") != SQLITE_OK)
+        sqlite_exec(db, "ROLLBACK");
+}
+
+START_TEST(converted_texts_are_whole)
+{
+    const char *path = tmp_new("utf16");
+    sqlite3 *db = sqlite_open(path);
+    int seen[2] = { 0 };
+    int64_t now_ms = 0;
+    outbox_error err;
+    bool failed;
+    outbox_t *ob;
+    long n = 0;
+
+    sqlite_exec(db, "PRAGMA encoding = 'UTF-16'; PRAGMA journal_mode = WAL");
+    ck_ok(outbox_sqlite_open(&ob, db, NULL, NULL));
+    ck_ok(outbox_migrate(ob, NULL));
+    do
+        publish_whole(db, ob, ++n);
+    while (state.failed > 0);
+    ck_assert_int_gt(n, 10);
+    ck_assert_int_eq(sqlite_number(db, "SELECT count(*) FROM outbox_log WHERE"
+                                   " type IS NULL OR key IS NULL OR"
+                                   " content_type IS NULL"), 0);
+    outbox_relay_t *relay = utf16_relay(path, seen, &now_ms);
+    n = 0;
+    do {
+        int before = seen[1];
+        now_ms += 6000;                 /* over every pause */
+        state.calls = state.failed = 0;
+        state.fail_at = ++n;
+        arm(true);
+        (void)!outbox_relay_step(relay, 0, &err);
+        arm(false);
+        ck_assert_msg(seen[0] == 0, "step %ld", n);
+        failed = state.failed > 0;
+        if (seen[1] > before)
+            publish_whole(db, ob, 0);
+    } while (failed || seen[1] == 0);
+    ck_assert_int_gt(n, 10);
+    outbox_relay_free(relay);
+    outbox_close(ob);
+    sqlite3_close(db);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("oom_sqlite");
@@ -93,5 +202,6 @@ int main(void)
     install();
     tcase_add_loop_test(tc, one_fails, 0, 2);
     tcase_add_loop_test(tc, all_fail_from_then_on, 0, 2);
+    tcase_add_test(tc, converted_texts_are_whole);
     return suite_main(s);
 }

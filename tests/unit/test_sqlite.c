@@ -3,15 +3,21 @@
  * test_sqlite.c - connections with settings of their own.  SQLITE_LIMIT_LENGTH
  * lowered, as SQLite's hardening guide advises: what does not fit is refused,
  * never left out of the row.  A rollback journal, where COMMIT is busy, too.
- * And what is said about a file that does not open, or opens badly set.
+ * What is said about a file that does not open, or opens badly set.  And what
+ * is on the disk before anybody hears of it.
  */
+#define _GNU_SOURCE                     /* syscall */
 #include "common/suite.h"
 #include "common/sut_sqlite.h"
 
 #include <outbox/sqlite.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <syslog.h>
+#include <unistd.h>
+
+#define UNIX_MS "SELECT (julianday('now') - 2440587.5) * 86400000"
 
 enum { SHORT = 300, LONG = 400 };
 
@@ -205,6 +211,140 @@ START_TEST(a_relay_warns_of_what_it_starts_on)
 }
 END_TEST
 
+/* ---- on the disk before it is told -------------------------------------
+ *
+ * These stand before the C library's, for SQLite too, and count. */
+
+static int syncs;
+
+
+OUTBOX_API int fsync(int fd)
+{
+    syncs++;
+    return (int)syscall(SYS_fsync, fd);
+}
+
+OUTBOX_API int fdatasync(int fd)
+{
+    syncs++;
+    return (int)syscall(SYS_fdatasync, fd);
+}
+
+typedef struct proof {
+    int committed;              /* syncs when the last COMMIT had returned */
+    int sent, early;
+} proof;
+
+static outbox_verdict check_synced(void *ctx, const outbox_event *ev,
+                                   outbox_token token, outbox_error *why)
+{
+    proof *p = ctx;
+
+    (void)ev, (void)token, (void)why;
+    p->sent++;
+    p->early += syncs == p->committed;
+    return OUTBOX_ACK;
+}
+
+/* What a relay moves into the log itself is not on the disk by that. */
+static int on_moved(unsigned what, void *arg, void *stmt, void *text)
+{
+    proof *p = arg;
+
+    (void)what, (void)stmt;
+    if (strstr(text, "outbox_scheduled") != NULL)
+        p->committed = syncs;
+    return 0;
+}
+
+static int watch(void *arg, void *db)
+{
+    return sqlite3_trace_v2(db, SQLITE_TRACE_STMT, on_moved, arg);
+}
+
+static outbox_relay_t *proven_relay(const char *path, proof *p)
+{
+    const outbox_transport to = { .size = sizeof to, .ctx = p,
+                                  .send = check_synced };
+    const outbox_options opt = { .size = sizeof opt, .on_connect = watch,
+                                 .arg = p };
+    outbox_relay_t *relay;
+    outbox_t *own;
+
+    ck_assert_int_eq(outbox_sqlite_connect(&own, path, &opt, NULL), OUTBOX_OK);
+    ck_assert_int_eq(outbox_relay_new(&relay, own, &to, NULL, NULL),
+                     OUTBOX_OK);
+    return relay;
+}
+
+/* The publisher's connection does not sync: the relay must.  One event of two
+ * is due a little later, when nobody has committed since the last sync. */
+START_TEST(what_is_sent_is_on_the_disk)
+{
+    outbox_event ev = { .size = sizeof ev, .topic = "t" }, later = ev;
+    const outbox_event *both[] = { &ev, &later };
+    const char *path = tmp_new("durable");
+    sqlite3 *db = sqlite_open(path);
+    proof p = { 0 };
+    outbox_t *ob;
+
+    sqlite_exec(db, "PRAGMA journal_mode = WAL");
+    ck_assert_int_eq(outbox_sqlite_open(&ob, db, NULL, NULL), OUTBOX_OK);
+    ck_assert_int_eq(outbox_migrate(ob, NULL), OUTBOX_OK);
+    outbox_relay_t *relay = proven_relay(path, &p);
+    for (int i = 2; i <= 8; i += 2) {
+        int before = syncs;
+        later.due_ms = sqlite_number(db, UNIX_MS) + 100;
+        sqlite_exec(db, "BEGIN IMMEDIATE");
+        ck_assert_int_eq(outbox_publish_many(ob, both, 2, NULL), OUTBOX_OK);
+        ck_assert_int_eq(sqlite_exec(db, "COMMIT"), SQLITE_OK);
+        ck_assert_int_eq(syncs, before);
+        p.committed = syncs;
+        for (int n = 0; p.sent < i && n < 1000; n++)
+            ck_assert_int_ge(outbox_relay_step(relay, 10, NULL), 0);
+        ck_assert_int_eq(p.sent, i);
+    }
+    ck_assert_int_eq(p.early, 0);
+    outbox_relay_free(relay);
+    outbox_close(ob);
+    sqlite3_close(db);
+}
+END_TEST
+
+/* Databases carry this number: a migration that was released never changes,
+ * a new one is added. */
+START_TEST(the_first_migration_is_what_it_was)
+{
+    shop s;
+    sqlite3_stmt *stmt;
+
+    shop_open(&s);
+    ck_assert_int_eq(sqlite3_prepare_v2(s.db, "SELECT checksum FROM"
+                                        " outbox_migration WHERE version = 1",
+                                        -1, &stmt, NULL), SQLITE_OK);
+    ck_assert_int_eq(sqlite3_step(stmt), SQLITE_ROW);
+    ck_assert_str_eq((const char *)sqlite3_column_text(stmt, 0),
+                     "f58f814d69f38494");
+    sqlite3_finalize(stmt);
+    shop_close(&s);
+}
+END_TEST
+
+START_TEST(an_effect_is_on_the_disk)
+{
+    shop s;
+    outbox_error err;
+
+    shop_open(&s);
+    sqlite_exec(s.db, "COMMIT; PRAGMA journal_mode = WAL; BEGIN IMMEDIATE");
+    ck_assert_int_eq(inbox_accept(s.ib, "c", "1", &err), 1);
+    int before = syncs;
+    ck_assert_int_eq(inbox_commit(s.ib, &err), OUTBOX_OK);
+    ck_assert_int_gt(syncs, before);
+    shop_close(&s);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("sqlite");
@@ -215,5 +355,8 @@ int main(void)
     tcase_add_test(tc, a_migration_outlasts_a_reader);
     tcase_add_test(tc, an_open_that_fails_names_the_file);
     tcase_add_loop_test(tc, a_relay_warns_of_what_it_starts_on, 0, 2);
+    tcase_add_test(tc, what_is_sent_is_on_the_disk);
+    tcase_add_test(tc, the_first_migration_is_what_it_was);
+    tcase_add_test(tc, an_effect_is_on_the_disk);
     return suite_main(s);
 }
