@@ -78,7 +78,8 @@ static const admin_sql replay_sql[] = {
 
 /* Its cursors are left behind at the next rotation. */
 static const admin_sql unsubscribe_sql[] = {
-    { .sql = "DELETE FROM \"outbox\".subscription WHERE sub = $1", .counts = true },
+    { .sql = "DELETE FROM \"outbox\".subscription WHERE sub = $1",
+      .counts = true },
     { .sql = "DELETE FROM \"outbox\".lane WHERE sub = $1" },
     { .sql = "DELETE FROM \"outbox\".relay WHERE sub = $1" },
     { .sql = "DELETE FROM \"outbox\".parked WHERE sub = $1" },

@@ -223,11 +223,13 @@ int ob_pg_acquire(outbox_store *s, int64_t sub, const uint8_t me[16],
 int ob_pg_leave(outbox_store *s, int64_t sub, const uint8_t me[16],
                 outbox_error *err)
 {
+    ob_pg *st = (ob_pg *)s;
     ob_pg_params p = { 0 };
 
+    ob_pg_disarm(st);
     ob_pg_int8(&p, sub);
     ob_pg_uuid(&p, me);
-    int64_t rc = ob_pg_do((ob_pg *)s, PG_LEAVE, &p, "leave", err);
+    int64_t rc = ob_pg_do(st, PG_LEAVE, &p, "leave", err);
     return rc < 0 ? (int)rc : OUTBOX_OK;
 }
 

@@ -244,7 +244,7 @@ static int own_settings(ob_pg *st, outbox_error *err)
     if (st->pooled)
         return OUTBOX_OK;
     return ob_pg_exec(st, "SET enable_seqscan = off;"
-                      "SET plan_cache_mode = force_custom_plan;"
+                      "SET plan_cache_mode = force_generic_plan;"
                       "SET jit = off;"
                       "SET max_parallel_workers_per_gather = 0;"
                       "SET statement_timeout = '30s';"

@@ -104,6 +104,7 @@ int ob_pg_read(outbox_store *s, int64_t sub, outbox_lane *lanes, uint32_t n,
         if (w->at == w->rows)
             ob_pg_chunk_drop(w);
     }
+    st->found = given > 0;
     return rc < 0 ? rc : given;
 }
 

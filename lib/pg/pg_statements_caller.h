@@ -24,11 +24,14 @@ OB_PG_STATEMENT(PG_TABLES,
 
 OB_PG_STATEMENT(PG_META, "SELECT version, lanes FROM \"outbox\".meta")
 
-/* The bell: a relay that is about to sleep holds the lock.  $10 NULL: it is
- * never rung. */
+/* The bell: relays that sleep hold the lock (see pg_wait.c).  It is given back
+ * at once, so that a long transaction keeps none from sleeping, and tried once
+ * for all rows.  $10 NULL: it is never rung. */
 #define PG_BELL(key, channel) \
-    " CASE WHEN NOT pg_catalog.pg_try_advisory_xact_lock_shared(" key ")" \
-    " THEN pg_catalog.pg_notify(" channel ", '') END"
+    " (SELECT CASE WHEN " key "::pg_catalog.int8 IS NULL THEN NULL" \
+    " WHEN pg_catalog.pg_try_advisory_lock(" key ") THEN" \
+    " CASE WHEN pg_catalog.pg_advisory_unlock(" key ") THEN NULL END" \
+    " ELSE pg_catalog.pg_notify(" channel ", '')::pg_catalog.text END)"
 
 #define PG_EVENT \
     "lane, id, topic, type, key, content_type, headers, payload, expires_ms"

@@ -256,9 +256,10 @@ OB_PG_STATEMENT(PG_SEGMENT,
 OB_PG_STATEMENT(PG_DROP_WINDOWS,
     "DELETE FROM \"outbox\".\"window\" WHERE n = ANY (ARRAY(SELECT w.n"
     " FROM \"outbox\".\"window\" w WHERE w.n < (SELECT p.n FROM " PG_PASSED
-    " p) AND pg_snapshot_xmax(w.hi) <= coalesce((SELECT xid"
+    " p) AND EXISTS (SELECT FROM \"outbox\".\"window\" x"
+    " WHERE x.n = w.n + 1 AND pg_snapshot_xmax(x.hi) <= coalesce((SELECT xid"
     " FROM \"outbox\".log ORDER BY xid LIMIT 1),"
-    " pg_snapshot_xmax(pg_current_snapshot())) ORDER BY w.n LIMIT 1000))")
+    " pg_snapshot_xmax(pg_current_snapshot()))) ORDER BY w.n LIMIT 1000))")
 OB_PG_STATEMENT(PG_TRIM_DEDUP,
     "DELETE FROM \"outbox\".dedup WHERE dedup_key = ANY (ARRAY(SELECT"
     " dedup_key FROM \"outbox\".dedup WHERE published_ms < " PG_NOW_MS
@@ -300,5 +301,5 @@ OB_PG_STATEMENT(PG_COUNT,
 
 /* ---- waking --------------------------------------------------------- */
 
-OB_PG_STATEMENT(PG_ARM, "SELECT pg_try_advisory_lock($1)")
-OB_PG_STATEMENT(PG_DISARM, "SELECT pg_advisory_unlock($1)")
+OB_PG_STATEMENT(PG_ARM, "SELECT pg_try_advisory_lock_shared($1)")
+OB_PG_STATEMENT(PG_DISARM, "SELECT pg_advisory_unlock_shared($1)")

@@ -94,7 +94,10 @@ typedef struct ob_pg {
     char          channel[32];          /* of NOTIFY */
     int64_t       clock_offset_ms;      /* server's clock, less monotonic */
     struct ob_pg_windows *windows;      /* pg_read.c: those known */
-    bool          listening, asleep;    /* pg_wait.c */
+    bool          listening, asleep;    /* pg_wait.c: asleep, the bell is on */
+    bool          found;                /* by the last read */
+    int           hot;                  /* woken so often without a pause */
+    int64_t       alert_us;             /* something was announced then */
     int64_t       synced_lsn, rotate_us;
     struct ob_pg_publish *publish;      /* pg_publish.c: its arrays */
 } ob_pg;
@@ -229,6 +232,7 @@ void ob_pg_windows_forget(ob_pg *st);
 /* Which windows are kept, and whether a cursor stands in one of them. */
 int  ob_pg_windows_look(ob_pg *st, outbox_error *err);
 bool ob_pg_windows_have(const ob_pg *st, const outbox_cursor *at);
+int64_t ob_pg_windows_head(const ob_pg *st);
 /* Cut a window at the head, if there is anything to put in it: for attach,
  * outside of a transaction.  A subscription that begins now then stands at
  * (newest window, INT64_MAX).  It is in the same transaction as its row in
@@ -263,6 +267,8 @@ int ob_pg_dead(outbox_store *s, int64_t sub, int limit, outbox_sink *sink,
 int ob_pg_admin(outbox_store *s, int64_t sub, enum outbox_admin what,
                 const outbox_admin_arg *arg, outbox_error *err);
 int ob_pg_wait(outbox_store *s, int wake_fd, int hint, int timeout_ms);
+/* Publishers need not ring any more. */
+void ob_pg_disarm(ob_pg *st);
 int ob_pg_notice(outbox_store *s, int nth, char *text, size_t size);
 
 #endif

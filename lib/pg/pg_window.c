@@ -102,6 +102,11 @@ bool ob_pg_windows_have(const ob_pg *st, const outbox_cursor *at)
             at->window <= w->head + 1);
 }
 
+int64_t ob_pg_windows_head(const ob_pg *st)
+{
+    return st->windows->head;
+}
+
 static int log_changed(ob_pg_windows *w, outbox_error *err)
 {
     w->looked = false;
