@@ -205,6 +205,7 @@ void judge_attach(process *p)
         if (w->n_log > 0)
             position = w->events[w->log[w->n_log - 1]].position;
     }
+    s->start = s->first;
     for (int i = 0; i < w->plan.lanes; i++) {
         s->lanes[i].position = position;
         s->lanes[i].at = s->first;

@@ -194,7 +194,9 @@ void judge_send(process *p, int e, const outbox_event *ev, outbox_token token)
 
 /* ---- deliveries ------------------------------------------------------ */
 
-/* Earlier events of the key have been delivered, or need not be. */
+/* Earlier events of the key have been delivered, or need not be.  What is
+ * older than the subscription is delivered by a replay only, which finds newer
+ * ones delivered, or under way. */
 static void check_order(sim *w, int s, int e)
 {
     bool skips = w->subs[s].plan->opt.on_dead == OUTBOX_DEAD_SKIPS;
@@ -202,6 +204,7 @@ static void check_order(sim *w, int s, int e)
     for (int q = w->events[e].before; q >= 0; q = w->events[q].before) {
         const view *v = &w->events[q].views[s];
         if (!event_wanted(w, s, q) || v->discarded ||
+            w->events[q].order < w->subs[s].start ||
             (v->was_dead && skips) || event_expired(w, q))
             continue;
         if (v->arrivals == 0)

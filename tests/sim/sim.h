@@ -176,6 +176,7 @@ typedef struct subscriber {
     const sub_plan *plan;
     bool    exists, gone, paused, replayed;
     int     first;              /* in the log that it must deliver */
+    int     start;              /* the same, but for replays */
     int64_t paused_ms;
     uint64_t paused_tick;
     lane    lanes[SIM_LANES];

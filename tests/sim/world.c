@@ -9,7 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_TURNS = 400000, CANARIES = 90 };
+/* Canaries: 90 in a phase, each gap a twentieth longer than the one before. */
+enum { MOST_TURNS = 2000000, FIRST_CANARY = 1600, GAP_GROWS = 20 };
 
 static const int64_t EPOCH_MS = 1700000000000;
 
@@ -74,7 +75,7 @@ static void phase_begin(sim *w, int phase)
     w->director_ms = w->now + 1;
     w->director_gap_ms = 2;
     w->canary_ms = phase == PHASE_CANARIES ? w->now : INT64_MAX;
-    w->canary_gap_ms = patience / CANARIES + 1;
+    w->canary_gap_ms = patience / FIRST_CANARY + 1;
     record(w, M_PHASE, phase, patience, 0, 0);
 }
 
@@ -158,6 +159,7 @@ static void director_run(sim *w)
     if (w->now >= w->canary_ms) {
         publish_canary(w);
         w->canary_ms = w->now + w->canary_gap_ms;
+        w->canary_gap_ms += w->canary_gap_ms / GAP_GROWS;
     }
     if (w->director_gap_ms < w->canary_gap_ms / 4)
         w->director_gap_ms += w->director_gap_ms / 2;
