@@ -306,6 +306,12 @@ static bool holds_up(outbox_relay_t *r, const ob_slot *s, uint64_t nth)
     return false;
 }
 
+/* One that has not failed, or the one that has waited for longest. */
+static bool tries_before(const ob_slot *s, const ob_slot *other)
+{
+    return other->suspect && (!s->suspect || s->when_ms < other->when_ms);
+}
+
 /* An event on trial is sent alone, and nothing else until the save that ends
  * the trial: so there is one culprit, and its count is not lost.  Its lane
  * goes in the order of the log, so that after a crash the next owner, who
@@ -313,6 +319,7 @@ static bool holds_up(outbox_relay_t *r, const ob_slot *s, uint64_t nth)
 static uint32_t pick_trial(outbox_relay_t *r, ob_slot **batch)
 {
     bool seen[OUTBOX_MAX_LANES] = { false };
+    ob_slot *first = NULL;
 
     if (r->win.inflight > 0)
         return 0;
@@ -324,17 +331,17 @@ static uint32_t pick_trial(outbox_relay_t *r, ob_slot **batch)
         seen[s->lane] = true;
         if (s->suspect && s->state != OB_SENT && holds_up(r, s, i))
             ob_verdict_set_aside(r, s);
-        if (s->state != OB_READY)
-            continue;
-        if (expired(r, s)) {
+        if (s->state == OB_READY && expired(r, s))
             ob_verdict_expired(r, s);
-            continue;
-        }
-        ob_window_send_now(&r->win, s);
-        batch[0] = s;
-        return 1;
+        if (s->state == OB_READY &&
+            (first == NULL || tries_before(s, first)))
+            first = s;
     }
-    return 0;
+    if (first == NULL)
+        return 0;
+    ob_window_send_now(&r->win, first);
+    batch[0] = first;
+    return 1;
 }
 
 static uint32_t pick_ready(outbox_relay_t *r, ob_slot **batch, uint32_t n,
@@ -393,6 +400,22 @@ static uint32_t pick(outbox_relay_t *r, ob_slot **batch)
 
 enum { CONDEMNED = 1 };
 
+/* Once a process: what no answer came for may have been noted. */
+static int note_start(outbox_relay_t *r, const ob_slot *s,
+                      const outbox_lane *io, outbox_error *err)
+{
+    int64_t *tried = &r->tried[s->lane], position = s->cursor.position;
+    bool again = *tried == -position;
+
+    if (*tried == position)
+        return 1;
+    int starts = r->store->ops->trial(r->store, r->sub.sub, r->id, io,
+                                      position, err);
+    if (starts != OUTBOX_EBUSY)
+        *tried = starts < 0 ? -position : position;
+    return starts > 0 ? starts - again : starts;
+}
+
 /* The event is one of those after which an owner may have died.  That it is
  * started is written down before it is sent, and enough starts are proof. */
 static int send_on_trial(outbox_relay_t *r, const ob_slot *s,
@@ -401,13 +424,9 @@ static int send_on_trial(outbox_relay_t *r, const ob_slot *s,
     ob_lane *l = &r->lanes[s->lane];
     outbox_lane io = { .lane = s->lane, .token = l->token };
 
-    int starts = 1;
-    if (r->tried[s->lane] != s->cursor.position)        /* once a process */
-        starts = r->store->ops->trial(r->store, r->sub.sub, r->id, &io,
-                                      s->cursor.position, err);
+    int starts = note_start(r, s, &io, err);
     if (starts < 0)
         return starts;
-    r->tried[s->lane] = s->cursor.position;
     l->on_trial = r->trial_open = true;
     if (--l->trials == 0)
         ob_window_requeue(&r->win);
