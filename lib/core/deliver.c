@@ -370,7 +370,7 @@ static uint32_t pick(outbox_relay_t *r, ob_slot **batch)
     ob_slot *probe;
     uint32_t n = 0, most = OB_SEND_BATCH;
 
-    if (r->trial_open || !ob_breaker_allows(r, &probe))
+    if (ob_progress_on_trial(r) || !ob_breaker_allows(r, &probe))
         return 0;
     if (r->breaker != OB_CLOSED)
         most = 1;
@@ -427,7 +427,7 @@ static int send_on_trial(outbox_relay_t *r, const ob_slot *s,
     int starts = note_start(r, s, &io, err);
     if (starts < 0)
         return starts;
-    l->on_trial = r->trial_open = true;
+    l->on_trial = true;
     if (--l->trials == 0)
         ob_window_requeue(&r->win);
     if ((uint32_t)starts <= r->opt.max_attempts)

@@ -69,7 +69,6 @@ void ob_relay_forget(outbox_relay_t *r)
     atomic_store(&r->waker.durable, 0);     /* it may be another log */
     r->n_peers = 0;
     r->attached = r->at_end = r->dirty = r->full = false;
-    r->trial_open = false;
     r->breaker = OB_CLOSED;
     r->beat_ms = r->look_ms = r->lease_until_ms = r->promote_ms = 0;
     r->save_ms = r->deadline_ms = INT64_MAX;

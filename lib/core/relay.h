@@ -131,7 +131,6 @@ struct outbox_relay {
     bool      log_first;        /* it had none for the log: its turn now */
     bool      draining;         /* nothing new is taken or sent */
     bool      closing;          /* the next save gives every lane back */
-    bool      trial_open;       /* a start was noted that no save ended */
     bool      hinted;           /* a publisher announced something */
     bool      woken;            /* somebody committed */
     bool      lost;             /* was attached before */
@@ -241,6 +240,8 @@ int ob_blocked_load(outbox_relay_t *r, uint32_t lane, outbox_error *err);
 
 bool ob_cursor_follows(const outbox_cursor *c, const outbox_cursor *other);
 void ob_progress_retire(outbox_relay_t *r);
+/* A start was noted that no save has ended. */
+bool ob_progress_on_trial(const outbox_relay_t *r);
 bool ob_progress_due(const outbox_relay_t *r);
 int  ob_progress_save(outbox_relay_t *r, outbox_error *err);
 int  ob_progress_trim(outbox_relay_t *r, outbox_error *err);

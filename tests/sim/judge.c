@@ -546,7 +546,7 @@ void judge_discarded(sim *w, int s, int e, int rc)
             continue;
         n += v->dead;
         v->dead = 0;
-        v->discarded = true;
+        v->discarded = v->forsaken = true;
         tally(w, T_DISCARDED);
     }
     if (n != rc)
@@ -566,7 +566,7 @@ static void lane_replayed(sim *w, int s, int nth, int first, int64_t position)
         if (w->events[w->log[i]].lane != (uint32_t)nth)
             continue;
         v->needed_ms = w->now;
-        v->covered = false;
+        v->covered = v->discarded = false;
         v->acked_by = 0;
     }
     l->owner = 0;

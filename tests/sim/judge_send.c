@@ -203,7 +203,7 @@ static void check_order(sim *w, int s, int e)
 
     for (int q = w->events[e].before; q >= 0; q = w->events[q].before) {
         const view *v = &w->events[q].views[s];
-        if (!event_wanted(w, s, q) || v->discarded ||
+        if (!event_wanted(w, s, q) || v->forsaken ||
             w->events[q].order < w->subs[s].start ||
             (v->was_dead && skips) || event_expired(w, q))
             continue;

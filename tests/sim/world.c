@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Canaries: 90 in a phase, each gap a twentieth longer than the one before. */
-enum { MOST_TURNS = 2000000, FIRST_CANARY = 1600, GAP_GROWS = 20 };
+/* Canaries: 300 in a phase, each gap a bit longer than the one before. */
+enum { MOST_TURNS = 2000000, FIRST_CANARY = 6600, GAP_GROWS = 64 };
 
 static const int64_t EPOCH_MS = 1700000000000;
 
@@ -159,7 +159,7 @@ static void director_run(sim *w)
     if (w->now >= w->canary_ms) {
         publish_canary(w);
         w->canary_ms = w->now + w->canary_gap_ms;
-        w->canary_gap_ms += w->canary_gap_ms / GAP_GROWS;
+        w->canary_gap_ms += w->canary_gap_ms / GAP_GROWS + 1;
     }
     if (w->director_gap_ms < w->canary_gap_ms / 4)
         w->director_gap_ms += w->director_gap_ms / 2;
@@ -281,6 +281,7 @@ static void begin(sim *w, uint64_t seed)
     w->n_events = w->n_log = w->trimmed = w->n_scheduled = w->n_copies = 0;
     w->commits = w->incarnations = 0;
     w->ticks = w->sends = 0;
+    w->canaries = 0;
     w->hash = seed;
     w->rule[0] = w->text[0] = '\0';
     memset(w->dedup, 0, sizeof w->dedup);
