@@ -198,6 +198,7 @@ static int load_chain(outbox_relay_t *r, ob_blocked *b, outbox_error *err)
         return rc;
     }
     b->loaded = (uint32_t)(r->win.head - before);
+    b->recalled = false;
     b->due_ms = INT64_MAX;
     if (b->loaded > 0) {
         show_parked(r, b);
@@ -325,12 +326,12 @@ static uint32_t pick_trial(outbox_relay_t *r, ob_slot **batch)
         return 0;
     for (uint64_t i = 0; i < ob_window_used(&r->win); i++) {
         ob_slot *s = ob_window_nth(&r->win, i);
-        if (!goes_on_trial(r, s) || s->state >= OB_DOOMED || seen[s->lane] ||
+        if (!goes_on_trial(r, s) || s->state >= OB_DONE || seen[s->lane] ||
             r->lanes[s->lane].leaving)
             continue;
         seen[s->lane] = true;
-        if (s->suspect && s->state != OB_SENT && holds_up(r, s, i))
-            ob_verdict_set_aside(r, s);
+        if (s->suspect && holds_up(r, s, i))
+            ob_verdict_set_aside(r, s);         /* saved before others try */
         if (s->state == OB_READY && expired(r, s))
             ob_verdict_expired(r, s);
         if (s->state == OB_READY &&

@@ -55,6 +55,7 @@ typedef struct ob_blocked {
     uint32_t loaded;            /* of its parked rows, in the window */
     bool     dead;              /* waits for a person */
     bool     passes;            /* its head has: load more than that */
+    bool     recalled;          /* it may have another head by now */
     /* Of the parked event that failed last, at this position. */
     int64_t  position;
     bool     open_case;         /* it failed, and that was not counted */
@@ -207,6 +208,8 @@ bool ob_verdict_has_fresh(outbox_relay_t *r);
 /* For a window that is full and stands still. */
 void ob_verdict_make_room(outbox_relay_t *r);
 void ob_verdict_resume(outbox_relay_t *r, ob_slot *s, uint32_t passes);
+/* Parked rows that wait here go back to their table, which has changed. */
+void ob_verdict_recall(outbox_relay_t *r);
 /* It holds up others: to the parked rows, without a count. */
 void ob_verdict_set_aside(outbox_relay_t *r, ob_slot *s);
 /* What was counted before a send that will have no verdict: the next save
