@@ -203,6 +203,7 @@ static int load_chain(outbox_relay_t *r, ob_blocked *b, outbox_error *err)
     if (b->loaded > 0) {
         show_parked(r, b);
     } else if (ctx.full) {
+        r->cramped = true;
         ob_blocked_due(r, b, r->now_ms + 1);
     } else if (!ob_window_chain_has(&r->win, b->chain, OB_DOOMED)) {
         ob_blocked_remove(r, b->chain);         /* its parked rows are gone */

@@ -175,6 +175,7 @@ static int deliver(outbox_relay_t *r, outbox_error *err)
         r->at_end = true;               /* until the look that ends it */
         return OUTBOX_OK;
     }
+    r->cramped = false;
     int rc = ob_deliver_scheduled(r, err);
     if (rc == OUTBOX_OK && r->log_first)
         rc = read_log(r, err);
@@ -182,7 +183,7 @@ static int deliver(outbox_relay_t *r, outbox_error *err)
         rc = ob_deliver_parked(r, err);
     if (rc == OUTBOX_OK)
         rc = read_log(r, err);
-    if (rc == OUTBOX_OK && r->full)
+    if (rc == OUTBOX_OK && (r->full || r->cramped))
         make_room(r);
     return rc == OUTBOX_OK ? ob_deliver_send(r, err) : rc;
 }

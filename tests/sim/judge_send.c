@@ -340,6 +340,8 @@ void judge_step(process *p, int rc)
     sim *w = p->w;
     const subscriber *s = &w->subs[p->sub];
 
+    if (rc < 0)
+        judge_forget(p);        /* verdicts that came since the store failed */
     if (p->activity != p->activity_seen || p->n_unsettled > 0 || rc < 0 ||
         p->busy || s->paused || s->gone || !p->open ||
         p->relay->stats.breaker_open != 0) {
