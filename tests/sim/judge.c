@@ -157,6 +157,8 @@ void judge_promote(sim *w, int n)
             violation(w, "early", "event %d is promoted %lld ms too early", e,
                       (long long)(w->events[e].due_ms - wall_ms(w)));
         w->events[e].position = ++position;
+        if (w->events[e].published_ms < w->events[e].due_ms)
+            w->events[e].published_ms = w->events[e].due_ms;
         log_add(w, e);
     }
     w->n_scheduled -= n;
