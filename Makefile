@@ -217,7 +217,7 @@ $(B)/fail/%.o: $(S)%.c $(B)/stamp.flags | $(INCS)
 
 # A script as one C string literal, a line for each of its lines, without
 # comments: those may change when its checksum is in databases.
-$(B)/gen/%_schema.inc: $(S)lib/%/schema.sql
+$(B)/gen/%_schema.inc: $(S)lib/%/schema.sql $(S)Makefile
 	@mkdir -p $(@D)
 	$(call say,GEN)sed -e '/^ *--/d' -e '/^$$/d' \
 		-e 's/[\\"]/\\&/g' -e 's/.*/"&\\n"/' $< >$@

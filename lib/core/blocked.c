@@ -244,17 +244,20 @@ static void park_blocked(outbox_relay_t *r)
             ob_blocked_find(r, s->chain) != NULL)
             ob_window_doom(&r->win, s, OUTBOX_PARK);
     }
+    ob_verdict_recall(r);
     pthread_mutex_unlock(&r->lock);
 }
 
-/* What was blocked by a dead event may be so no longer.  A chain that turns
- * out to have nothing parked is let go when its turn comes. */
+/* What was blocked by a dead event may be so no longer, and one that is revived
+ * goes before those that are here.  A chain that turns out to have nothing
+ * parked is let go when its turn comes. */
 int ob_blocked_reload(outbox_relay_t *r, outbox_error *err)
 {
     int rc = OUTBOX_OK;
 
     for (uint32_t i = 0; i < r->blocked.size; i++) {
         for (ob_blocked *b = r->blocked.buckets[i]; b != NULL; b = b->next) {
+            b->recalled = b->loaded > 0;
             if (!b->dead)
                 continue;
             b->dead = false;

@@ -198,10 +198,12 @@ static int load_chain(outbox_relay_t *r, ob_blocked *b, outbox_error *err)
         return rc;
     }
     b->loaded = (uint32_t)(r->win.head - before);
+    b->recalled = false;
     b->due_ms = INT64_MAX;
     if (b->loaded > 0) {
         show_parked(r, b);
     } else if (ctx.full) {
+        r->cramped = true;
         ob_blocked_due(r, b, r->now_ms + 1);
     } else if (!ob_window_chain_has(&r->win, b->chain, OB_DOOMED)) {
         ob_blocked_remove(r, b->chain);         /* its parked rows are gone */
@@ -306,6 +308,12 @@ static bool holds_up(outbox_relay_t *r, const ob_slot *s, uint64_t nth)
     return false;
 }
 
+/* One that has not failed, or the one that has waited for longest. */
+static bool tries_before(const ob_slot *s, const ob_slot *other)
+{
+    return other->suspect && (!s->suspect || s->when_ms < other->when_ms);
+}
+
 /* An event on trial is sent alone, and nothing else until the save that ends
  * the trial: so there is one culprit, and its count is not lost.  Its lane
  * goes in the order of the log, so that after a crash the next owner, who
@@ -313,28 +321,29 @@ static bool holds_up(outbox_relay_t *r, const ob_slot *s, uint64_t nth)
 static uint32_t pick_trial(outbox_relay_t *r, ob_slot **batch)
 {
     bool seen[OUTBOX_MAX_LANES] = { false };
+    ob_slot *first = NULL;
 
     if (r->win.inflight > 0)
         return 0;
     for (uint64_t i = 0; i < ob_window_used(&r->win); i++) {
         ob_slot *s = ob_window_nth(&r->win, i);
-        if (!goes_on_trial(r, s) || s->state >= OB_DOOMED || seen[s->lane] ||
+        if (!goes_on_trial(r, s) || s->state >= OB_DONE || seen[s->lane] ||
             r->lanes[s->lane].leaving)
             continue;
         seen[s->lane] = true;
-        if (s->suspect && s->state != OB_SENT && holds_up(r, s, i))
-            ob_verdict_set_aside(r, s);
-        if (s->state != OB_READY)
-            continue;
-        if (expired(r, s)) {
+        if (s->suspect && holds_up(r, s, i))
+            ob_verdict_set_aside(r, s);         /* saved before others try */
+        if (s->state == OB_READY && expired(r, s))
             ob_verdict_expired(r, s);
-            continue;
-        }
-        ob_window_send_now(&r->win, s);
-        batch[0] = s;
-        return 1;
+        if (s->state == OB_READY &&
+            (first == NULL || tries_before(s, first)))
+            first = s;
     }
-    return 0;
+    if (first == NULL)
+        return 0;
+    ob_window_send_now(&r->win, first);
+    batch[0] = first;
+    return 1;
 }
 
 static uint32_t pick_ready(outbox_relay_t *r, ob_slot **batch, uint32_t n,
@@ -363,7 +372,7 @@ static uint32_t pick(outbox_relay_t *r, ob_slot **batch)
     ob_slot *probe;
     uint32_t n = 0, most = OB_SEND_BATCH;
 
-    if (r->trial_open || !ob_breaker_allows(r, &probe))
+    if (ob_progress_on_trial(r) || !ob_breaker_allows(r, &probe))
         return 0;
     if (r->breaker != OB_CLOSED)
         most = 1;
@@ -393,6 +402,22 @@ static uint32_t pick(outbox_relay_t *r, ob_slot **batch)
 
 enum { CONDEMNED = 1 };
 
+/* Once a process: what no answer came for may have been noted. */
+static int note_start(outbox_relay_t *r, const ob_slot *s,
+                      const outbox_lane *io, outbox_error *err)
+{
+    int64_t *tried = &r->tried[s->lane], position = s->cursor.position;
+    bool again = *tried == -position;
+
+    if (*tried == position)
+        return 1;
+    int starts = r->store->ops->trial(r->store, r->sub.sub, r->id, io,
+                                      position, err);
+    if (starts != OUTBOX_EBUSY)
+        *tried = starts < 0 ? -position : position;
+    return starts > 0 ? starts - again : starts;
+}
+
 /* The event is one of those after which an owner may have died.  That it is
  * started is written down before it is sent, and enough starts are proof. */
 static int send_on_trial(outbox_relay_t *r, const ob_slot *s,
@@ -401,14 +426,10 @@ static int send_on_trial(outbox_relay_t *r, const ob_slot *s,
     ob_lane *l = &r->lanes[s->lane];
     outbox_lane io = { .lane = s->lane, .token = l->token };
 
-    int starts = 1;
-    if (r->tried[s->lane] != s->cursor.position)        /* once a process */
-        starts = r->store->ops->trial(r->store, r->sub.sub, r->id, &io,
-                                      s->cursor.position, err);
+    int starts = note_start(r, s, &io, err);
     if (starts < 0)
         return starts;
-    r->tried[s->lane] = s->cursor.position;
-    l->on_trial = r->trial_open = true;
+    l->on_trial = true;
     if (--l->trials == 0)
         ob_window_requeue(&r->win);
     if ((uint32_t)starts <= r->opt.max_attempts)

@@ -322,17 +322,14 @@ static bool owns_a_lane(const outbox_relay_t *r, const uint8_t id[16])
 /* A relay whose row stands still is not coming back under that id, or makes a
  * new row if it does.  Without the row a newcomer does not take it for living
  * and leave it a share; while it owns a lane the row is what tells that it is
- * dead. */
+ * dead, and who takes the lane counts that death. */
 static int forget_dead_peers(outbox_relay_t *r, outbox_error *err)
 {
     int rc = OUTBOX_OK;
 
     for (int i = 0; i < r->n_peers && rc == OUTBOX_OK; i++) {
         const ob_peer *p = &r->peers[i];
-        int64_t still_ms = r->now_ms - p->seen_ms, lease_ms = r->opt.lease_ms;
-        if (memcmp(p->beat.id, r->id, 16) == 0 || still_ms < lease_ms)
-            continue;
-        if (still_ms >= 4 * lease_ms || !owns_a_lane(r, p->beat.id))
+        if (!peer_alive(r, p) && !owns_a_lane(r, p->beat.id))
             rc = r->store->ops->leave(r->store, r->sub.sub, p->beat.id, err);
     }
     return rc;

@@ -64,10 +64,19 @@ void ob_progress_retire(outbox_relay_t *r)
         r->save_ms = r->now_ms + r->opt.flush_ms;
 }
 
+bool ob_progress_on_trial(const outbox_relay_t *r)
+{
+    bool any = false;
+
+    for (uint32_t i = 0; i < r->sub.lanes && !any; i++)
+        any = r->lanes[i].mine && r->lanes[i].on_trial;
+    return any;
+}
+
 /* Doomed events hold up their chains: with nothing else to do, at once. */
 bool ob_progress_due(const outbox_relay_t *r)
 {
-    if (r->trial_open && r->win.inflight == 0)
+    if (r->win.inflight == 0 && ob_progress_on_trial(r))
         return true;
     if (!r->dirty)
         return false;
@@ -288,7 +297,6 @@ int ob_progress_save(outbox_relay_t *r, outbox_error *err)
         changes_saved(r, n_changes);
         lanes_saved(r, io, n);
         r->dirty = r->dirty || n_changes > 0;   /* cursors may move now */
-        r->trial_open = r->trial_open && r->win.inflight > 0;
         r->want_trim = true;
     } else if (rc == OUTBOX_ESTALE) {
         save_refused(r, io, n);

@@ -69,7 +69,6 @@ void ob_relay_forget(outbox_relay_t *r)
     atomic_store(&r->waker.durable, 0);     /* it may be another log */
     r->n_peers = 0;
     r->attached = r->at_end = r->dirty = r->full = false;
-    r->trial_open = false;
     r->breaker = OB_CLOSED;
     r->beat_ms = r->look_ms = r->lease_until_ms = r->promote_ms = 0;
     r->save_ms = r->deadline_ms = INT64_MAX;
@@ -176,6 +175,7 @@ static int deliver(outbox_relay_t *r, outbox_error *err)
         r->at_end = true;               /* until the look that ends it */
         return OUTBOX_OK;
     }
+    r->cramped = false;
     int rc = ob_deliver_scheduled(r, err);
     if (rc == OUTBOX_OK && r->log_first)
         rc = read_log(r, err);
@@ -183,7 +183,7 @@ static int deliver(outbox_relay_t *r, outbox_error *err)
         rc = ob_deliver_parked(r, err);
     if (rc == OUTBOX_OK)
         rc = read_log(r, err);
-    if (rc == OUTBOX_OK && r->full)
+    if (rc == OUTBOX_OK && (r->full || r->cramped))
         make_room(r);
     return rc == OUTBOX_OK ? ob_deliver_send(r, err) : rc;
 }

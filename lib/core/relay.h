@@ -55,6 +55,7 @@ typedef struct ob_blocked {
     uint32_t loaded;            /* of its parked rows, in the window */
     bool     dead;              /* waits for a person */
     bool     passes;            /* its head has: load more than that */
+    bool     recalled;          /* it may have another head by now */
     /* Of the parked event that failed last, at this position. */
     int64_t  position;
     bool     open_case;         /* it failed, and that was not counted */
@@ -129,9 +130,9 @@ struct outbox_relay {
     bool      want_trim, more;  /* more: the turn should be followed by one */
     bool      full;             /* the window had no room for more */
     bool      log_first;        /* it had none for the log: its turn now */
+    bool      cramped;          /* nor for a parked chain, in this turn */
     bool      draining;         /* nothing new is taken or sent */
     bool      closing;          /* the next save gives every lane back */
-    bool      trial_open;       /* a start was noted that no save ended */
     bool      hinted;           /* a publisher announced something */
     bool      woken;            /* somebody committed */
     bool      lost;             /* was attached before */
@@ -208,6 +209,8 @@ bool ob_verdict_has_fresh(outbox_relay_t *r);
 /* For a window that is full and stands still. */
 void ob_verdict_make_room(outbox_relay_t *r);
 void ob_verdict_resume(outbox_relay_t *r, ob_slot *s, uint32_t passes);
+/* Parked rows that wait here go back to their table, which has changed. */
+void ob_verdict_recall(outbox_relay_t *r);
 /* It holds up others: to the parked rows, without a count. */
 void ob_verdict_set_aside(outbox_relay_t *r, ob_slot *s);
 /* What was counted before a send that will have no verdict: the next save
@@ -241,6 +244,8 @@ int ob_blocked_load(outbox_relay_t *r, uint32_t lane, outbox_error *err);
 
 bool ob_cursor_follows(const outbox_cursor *c, const outbox_cursor *other);
 void ob_progress_retire(outbox_relay_t *r);
+/* A start was noted that no save has ended. */
+bool ob_progress_on_trial(const outbox_relay_t *r);
 bool ob_progress_due(const outbox_relay_t *r);
 int  ob_progress_save(outbox_relay_t *r, outbox_error *err);
 int  ob_progress_trim(outbox_relay_t *r, outbox_error *err);

@@ -241,7 +241,7 @@ static void park(outbox_relay_t *r, ob_slot *s, uint32_t counted)
     if (b == NULL)
         return;
     ob_blocked_at(b, s->cursor.position);
-    b->open_case = counted == 0;
+    b->open_case = counted == 0 && (s->suspect || s->state == OB_SENT);
     b->others = s->suspect ? s->passes : r->passes;
     b->forgiven = s->forgiven;
     b->tries = counted ? 0 : b->tries + s->tries;
@@ -278,6 +278,13 @@ static bool fails_behind(outbox_relay_t *r, ob_slot *s)
            ob_blocked_find(r, s->chain) != NULL;
 }
 
+static bool is_recalled(const outbox_relay_t *r, const ob_slot *s)
+{
+    const ob_blocked *b = ob_blocked_find(r, s->chain);
+
+    return s->seq != 0 && b != NULL && b->recalled;
+}
+
 /* It failed while others passed. */
 static void convict(outbox_relay_t *r, ob_slot *s)
 {
@@ -311,7 +318,7 @@ static void failed(outbox_relay_t *r, ob_slot *s)
         convict(r, s);                  /* of its failure before this one */
         return;
     }
-    if (s->precounted) {
+    if (s->precounted || is_recalled(r, s)) {
         park(r, s, 0);                  /* writes the count back, too */
         if (r->breaker == OB_HALF_OPEN)
             probe_failed(r, witness);
@@ -416,6 +423,16 @@ void ob_verdict_resume(outbox_relay_t *r, ob_slot *s, uint32_t passes)
     s->passes = passes;
     if (passes != r->passes)
         convict(r, s);
+}
+
+void ob_verdict_recall(outbox_relay_t *r)
+{
+    for (uint64_t i = 0; i < ob_window_used(&r->win); i++) {
+        ob_slot *s = ob_window_nth(&r->win, i);
+        if (is_head(r, s) && is_recalled(r, s) &&
+            (s->state == OB_WAITING || s->state == OB_READY))
+            park(r, s, 0);
+    }
 }
 
 void ob_verdict_take_back(outbox_relay_t *r)

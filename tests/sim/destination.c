@@ -313,7 +313,7 @@ static outbox_verdict send_copy(process *p, int e, outbox_token token,
 
     if (c == NULL)
         return OUTBOX_RETRY;
-    c->open = true;
+    c->open = w->events[e].views[p->sub].acked_by != p->incarnation;
     c->verdict = (uint8_t)out.verdict;
     int64_t at_ms = w->now + rng_below(&w->chance, most + 1);
     if (key >= 0 && at_ms < p->last_arrival[key])

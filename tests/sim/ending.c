@@ -81,8 +81,10 @@ static bool is_crowd(const sim *w, int s)
 /* It fails always, which nobody can know yet. */
 static bool is_hopeless(const sim *w, int s, int e)
 {
-    if (w->phase == PHASE_HEALED ||
-        w->events[e].views[s].fate != FATE_POISON || is_settled(w, s, e))
+    const view *v = &w->events[e].views[s];
+
+    if (w->phase == PHASE_HEALED || v->fate != FATE_POISON ||
+        (is_settled(w, s, e) && v->parked == 0))
         return false;
     return w->phase == PHASE_CALM || is_crowd(w, s);
 }

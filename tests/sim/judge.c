@@ -157,6 +157,8 @@ void judge_promote(sim *w, int n)
             violation(w, "early", "event %d is promoted %lld ms too early", e,
                       (long long)(w->events[e].due_ms - wall_ms(w)));
         w->events[e].position = ++position;
+        if (w->events[e].published_ms < w->events[e].due_ms)
+            w->events[e].published_ms = w->events[e].due_ms;
         log_add(w, e);
     }
     w->n_scheduled -= n;
@@ -205,6 +207,7 @@ void judge_attach(process *p)
         if (w->n_log > 0)
             position = w->events[w->log[w->n_log - 1]].position;
     }
+    s->start = s->first;
     for (int i = 0; i < w->plan.lanes; i++) {
         s->lanes[i].position = position;
         s->lanes[i].at = s->first;
@@ -545,7 +548,7 @@ void judge_discarded(sim *w, int s, int e, int rc)
             continue;
         n += v->dead;
         v->dead = 0;
-        v->discarded = true;
+        v->discarded = v->forsaken = true;
         tally(w, T_DISCARDED);
     }
     if (n != rc)
@@ -565,7 +568,7 @@ static void lane_replayed(sim *w, int s, int nth, int first, int64_t position)
         if (w->events[w->log[i]].lane != (uint32_t)nth)
             continue;
         v->needed_ms = w->now;
-        v->covered = false;
+        v->covered = v->discarded = false;
         v->acked_by = 0;
     }
     l->owner = 0;

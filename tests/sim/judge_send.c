@@ -194,14 +194,17 @@ void judge_send(process *p, int e, const outbox_event *ev, outbox_token token)
 
 /* ---- deliveries ------------------------------------------------------ */
 
-/* Earlier events of the key have been delivered, or need not be. */
+/* Earlier events of the key have been delivered, or need not be.  What is
+ * older than the subscription is delivered by a replay only, which finds newer
+ * ones delivered, or under way. */
 static void check_order(sim *w, int s, int e)
 {
     bool skips = w->subs[s].plan->opt.on_dead == OUTBOX_DEAD_SKIPS;
 
     for (int q = w->events[e].before; q >= 0; q = w->events[q].before) {
         const view *v = &w->events[q].views[s];
-        if (!event_wanted(w, s, q) || v->discarded ||
+        if (!event_wanted(w, s, q) || v->forsaken ||
+            w->events[q].order < w->subs[s].start ||
             (v->was_dead && skips) || event_expired(w, q))
             continue;
         if (v->arrivals == 0)
@@ -337,6 +340,8 @@ void judge_step(process *p, int rc)
     sim *w = p->w;
     const subscriber *s = &w->subs[p->sub];
 
+    if (rc < 0)
+        judge_forget(p);        /* verdicts that came since the store failed */
     if (p->activity != p->activity_seen || p->n_unsettled > 0 || rc < 0 ||
         p->busy || s->paused || s->gone || !p->open ||
         p->relay->stats.breaker_open != 0) {

@@ -70,6 +70,18 @@ static void choose_chain(sim *w, event *ev)
     ev->lane = (uint32_t)(ev->chain % (uint64_t)w->plan.lanes);
 }
 
+/* Canaries go to each lane in turn, under each topic. */
+static void choose_place(sim *w, event *ev, int e)
+{
+    int n = w->canaries++;
+
+    do {
+        choose_id(w, ev, e);
+        choose_chain(w, ev);
+    } while (ev->lane != (uint32_t)(n % w->plan.lanes));
+    ev->topic = publishes(w, PUB_TOPICS) ? n / w->plan.lanes % 3 : 0;
+}
+
 static int event_new(sim *w, bool canary)
 {
     int e = w->n_events++;
@@ -84,10 +96,12 @@ static int event_new(sim *w, bool canary)
     ev->topic = publishes(w, PUB_TOPICS) ? (int)rng_below(g, 3) : 0;
     ev->len = 4 + rng_below(g, publishes(w, PUB_BIG) &&
                                    rng_chance(g, 200) ? 1500 : 24);
+    if (canary) {
+        choose_place(w, ev, e);
+        return e;
+    }
     choose_id(w, ev, e);
     choose_chain(w, ev);
-    if (canary)
-        return e;
     choose_times(w, ev);
     if (publishes(w, PUB_DEDUP) && rng_chance(g, 300))
         ev->dedup = (int)rng_below(g, 12);

@@ -23,7 +23,7 @@
 #include "memory/memory_store.h"
 
 enum {
-    SIM_EVENTS = 384,           /* of one run, with canaries */
+    SIM_EVENTS = 640,           /* of one run, with canaries */
     SIM_KEYS = 12,
     SIM_SUBS = 3,
     SIM_RELAYS = 5,             /* processes */
@@ -135,7 +135,8 @@ extern const char *const sim_topics[3];
 typedef struct view {
     uint8_t  fate, left;        /* FLAKY, KILLER: how often still */
     bool     covered;           /* settled, and that is saved */
-    bool     was_dead, discarded, rejected;
+    bool     was_dead, rejected;
+    bool     discarded, forsaken;       /* forsaken: once, though replayed */
     bool     counted;           /* its last failure may have been */
     bool     failed;            /* the relay knows that its last send failed */
     bool     lost;              /* its last send vanished */
@@ -176,6 +177,7 @@ typedef struct subscriber {
     const sub_plan *plan;
     bool    exists, gone, paused, replayed;
     int     first;              /* in the log that it must deliver */
+    int     start;              /* the same, but for replays */
     int64_t paused_ms;
     uint64_t paused_tick;
     lane    lanes[SIM_LANES];
@@ -286,6 +288,7 @@ struct sim {
     int       phase;
     int64_t   phase_ms, canary_ms;      /* deadline; the next one */
     int64_t   canary_gap_ms, director_gap_ms;
+    int       canaries;
     /* The history. */
     uint64_t  hash;
     bool      verbose;

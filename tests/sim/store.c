@@ -37,10 +37,12 @@ static int failed(process *p, enum mem_op op, int rc)
         return rc;
     }
     record(w, M_ERROR, p->incarnation, op, rc, 0);
-    if (rc == OUTBOX_ESTALE && op == MEM_SAVE)
+    if (rc == OUTBOX_ESTALE && op == MEM_SAVE) {
         tally(w, T_STALE);
-    else
+        p->activity++;                  /* again, without those lanes */
+    } else {
         judge_forget(p);
+    }
     return rc;
 }
 

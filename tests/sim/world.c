@@ -9,7 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_TURNS = 400000, CANARIES = 90 };
+/* Canaries: 300 in a phase, each gap a bit longer than the one before. */
+enum { MOST_TURNS = 2000000, FIRST_CANARY = 6600, GAP_GROWS = 64 };
 
 static const int64_t EPOCH_MS = 1700000000000;
 
@@ -74,7 +75,7 @@ static void phase_begin(sim *w, int phase)
     w->director_ms = w->now + 1;
     w->director_gap_ms = 2;
     w->canary_ms = phase == PHASE_CANARIES ? w->now : INT64_MAX;
-    w->canary_gap_ms = patience / CANARIES + 1;
+    w->canary_gap_ms = patience / FIRST_CANARY + 1;
     record(w, M_PHASE, phase, patience, 0, 0);
 }
 
@@ -158,6 +159,7 @@ static void director_run(sim *w)
     if (w->now >= w->canary_ms) {
         publish_canary(w);
         w->canary_ms = w->now + w->canary_gap_ms;
+        w->canary_gap_ms += w->canary_gap_ms / GAP_GROWS + 1;
     }
     if (w->director_gap_ms < w->canary_gap_ms / 4)
         w->director_gap_ms += w->director_gap_ms / 2;
@@ -279,6 +281,7 @@ static void begin(sim *w, uint64_t seed)
     w->n_events = w->n_log = w->trimmed = w->n_scheduled = w->n_copies = 0;
     w->commits = w->incarnations = 0;
     w->ticks = w->sends = 0;
+    w->canaries = 0;
     w->hash = seed;
     w->rule[0] = w->text[0] = '\0';
     memset(w->dedup, 0, sizeof w->dedup);
