@@ -13,13 +13,13 @@ enum { ADMIN_MS = 60000 };
 
 /* Parameters are the subscription, then an id (or NULL) and a number for
  * those that take them. */
-typedef struct admin_sql {
+typedef struct pg_admin_sql {
     const char *sql;
     bool        id, value, counts;      /* its rows are what is returned */
-} admin_sql;
+} pg_admin_sql;
 
 /* The last to die comes first to the head, so that the first ends up there. */
-static const admin_sql revive_sql[] = {
+static const pg_admin_sql pg_revive_sql[] = {
     { .sql = "WITH d AS (DELETE FROM \"outbox\".dead WHERE sub = $1"
       " AND ($2::uuid IS NULL OR id = $2) RETURNING *)"
       " INSERT INTO \"outbox\".parked (sub, lane, chain, seq, \"window\","
@@ -37,7 +37,7 @@ static const admin_sql revive_sql[] = {
     { .sql = NULL },
 };
 
-static const admin_sql discard_sql[] = {
+static const pg_admin_sql pg_discard_sql[] = {
     { .sql = "DELETE FROM \"outbox\".dead WHERE sub = $1"
       " AND ($2::uuid IS NULL OR id = $2)", .id = true, .counts = true },
     { .sql = "UPDATE \"outbox\".subscription SET generation = generation + 1"
@@ -45,7 +45,7 @@ static const admin_sql discard_sql[] = {
     { .sql = NULL },
 };
 
-static const admin_sql pause_sql[] = {
+static const pg_admin_sql pg_pause_sql[] = {
     { .sql = "UPDATE \"outbox\".subscription SET paused = $2::bigint <> 0"
       " WHERE sub = $1", .value = true, .counts = true },
     { .sql = NULL },
@@ -55,7 +55,7 @@ static const admin_sql pause_sql[] = {
  * their owners, so that nobody saves an older idea of the cursor over it.
  * The subscription's row is locked against whoever trims meanwhile, and the
  * lanes before their cursors are looked at. */
-static const admin_sql replay_sql[] = {
+static const pg_admin_sql pg_replay_sql[] = {
     { .sql = "UPDATE \"outbox\".subscription SET paused = paused"
       " WHERE sub = $1" },
     { .sql = "SELECT FROM \"outbox\".lane WHERE sub = $1 ORDER BY lane"
@@ -77,7 +77,7 @@ static const admin_sql replay_sql[] = {
 };
 
 /* Its cursors are left behind at the next rotation. */
-static const admin_sql unsubscribe_sql[] = {
+static const pg_admin_sql pg_unsubscribe_sql[] = {
     { .sql = "DELETE FROM \"outbox\".subscription WHERE sub = $1",
       .counts = true },
     { .sql = "DELETE FROM \"outbox\".lane WHERE sub = $1" },
@@ -87,16 +87,16 @@ static const admin_sql unsubscribe_sql[] = {
     { .sql = NULL },
 };
 
-static const admin_sql *const admin_lists[] = {
-    [OUTBOX_ADMIN_REVIVE] = revive_sql,
-    [OUTBOX_ADMIN_DISCARD] = discard_sql,
-    [OUTBOX_ADMIN_PAUSE] = pause_sql,
-    [OUTBOX_ADMIN_REPLAY] = replay_sql,
-    [OUTBOX_ADMIN_UNSUBSCRIBE] = unsubscribe_sql,
+static const pg_admin_sql *const admin_lists[] = {
+    [OUTBOX_ADMIN_REVIVE] = pg_revive_sql,
+    [OUTBOX_ADMIN_DISCARD] = pg_discard_sql,
+    [OUTBOX_ADMIN_PAUSE] = pg_pause_sql,
+    [OUTBOX_ADMIN_REPLAY] = pg_replay_sql,
+    [OUTBOX_ADMIN_UNSUBSCRIBE] = pg_unsubscribe_sql,
 };
 
 /* Rows that it changed. */
-static int admin_one(ob_pg *st, const admin_sql *what, int64_t sub,
+static int admin_one(ob_pg *st, const pg_admin_sql *what, int64_t sub,
                      const outbox_admin_arg *arg, outbox_error *err)
 {
     ob_pg_params p = { 0 };
@@ -126,7 +126,7 @@ int ob_pg_admin(outbox_store *s, int64_t sub, enum outbox_admin what,
     if (rc != OUTBOX_OK)
         return rc;
     st->deadline_ms = ADMIN_MS;
-    for (const admin_sql *one = admin_lists[what];
+    for (const pg_admin_sql *one = admin_lists[what];
          one->sql != NULL && rc >= 0; one++) {
         rc = admin_one(st, one, sub, arg, err);
         if (one->counts)
@@ -160,7 +160,7 @@ int ob_pg_find(outbox_store *s, const char *name, int64_t *sub,
     return rc;
 }
 
-static const char dead_sql[] =
+static const char pg_dead_sql[] =
     "SELECT \"window\", " PG_ROW ", chain, attempts, why, died_ms"
     " FROM \"outbox\".dead WHERE sub = $1 ORDER BY seq LIMIT $2::integer";
 
@@ -173,7 +173,7 @@ int ob_pg_dead(outbox_store *s, int64_t sub, int limit, outbox_sink *sink,
 
     ob_pg_int8(&p, sub);
     ob_pg_int4(&p, limit);
-    PGresult *res = ob_pg_once((ob_pg *)s, dead_sql, &p, "read dead events",
+    PGresult *res = ob_pg_once((ob_pg *)s, pg_dead_sql, &p, "read dead events",
                                &rc, err);
     if (res == NULL)
         return rc;

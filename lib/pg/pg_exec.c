@@ -382,16 +382,23 @@ int ob_pg_exec(ob_pg *st, const char *sql, const char *doing,
 
 /* ---- transactions of our own ---------------------------------------- */
 
-int ob_pg_begin(ob_pg *st, outbox_error *err)
+int ob_pg_alone(ob_pg *st, outbox_error *err)
 {
     int rc = ob_pg_ready(st, err);
 
-    if (rc != OUTBOX_OK)
-        return rc;
-    if (PQtransactionStatus(st->conn) != PQTRANS_IDLE)
+    if (rc == OUTBOX_OK && PQtransactionStatus(st->conn) != PQTRANS_IDLE)
         return outbox_error_set(err, OUTBOX_EINVAL,
                                 "a transaction is open on this connection: "
                                 "end it first");
+    return rc;
+}
+
+int ob_pg_begin(ob_pg *st, outbox_error *err)
+{
+    int rc = ob_pg_alone(st, err);
+
+    if (rc != OUTBOX_OK)
+        return rc;
     st->in_tx = true;
     rc = ob_pg_exec(st, "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
                     "begin", err);

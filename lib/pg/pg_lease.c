@@ -13,7 +13,7 @@
 
 /* ---- beats ---------------------------------------------------------- */
 
-static int beat_write(ob_pg *st, int64_t sub, const uint8_t me[16], int want,
+static int beat_note(ob_pg *st, int64_t sub, const uint8_t me[16], int want,
                       outbox_error *err)
 {
     ob_pg_params p = { 0 };
@@ -86,10 +86,10 @@ int ob_pg_beat(outbox_store *s, outbox_subscription *sub,
 {
     ob_pg *st = (ob_pg *)s;
     ob_pg_params p = { 0 };
-    int rc = OUTBOX_OK;
+    int rc = ob_pg_alone(st, err);
 
-    if (want >= 0)
-        rc = beat_write(st, sub->sub, me, want, err);
+    if (rc == OUTBOX_OK && want >= 0)
+        rc = beat_note(st, sub->sub, me, want, err);
     if (rc != OUTBOX_OK)
         return rc;
     ob_pg_int8(&p, sub->sub);
@@ -226,10 +226,14 @@ int ob_pg_leave(outbox_store *s, int64_t sub, const uint8_t me[16],
     ob_pg *st = (ob_pg *)s;
     ob_pg_params p = { 0 };
 
+    int64_t rc = ob_pg_alone(st, err);
+
+    if (rc != OUTBOX_OK)
+        return (int)rc;
     ob_pg_disarm(st);
     ob_pg_int8(&p, sub);
     ob_pg_uuid(&p, me);
-    int64_t rc = ob_pg_do(st, PG_LEAVE, &p, "leave", err);
+    rc = ob_pg_do(st, PG_LEAVE, &p, "leave", err);
     return rc < 0 ? (int)rc : OUTBOX_OK;
 }
 
@@ -240,8 +244,10 @@ int ob_pg_trial(outbox_store *s, int64_t sub, const uint8_t me[16],
                 outbox_error *err)
 {
     ob_pg_params p = { 0 };
-    int rc;
+    int rc = ob_pg_alone((ob_pg *)s, err);
 
+    if (rc != OUTBOX_OK)
+        return rc;
     ob_pg_int8(&p, sub);
     ob_pg_int2(&p, (int)lane->lane);
     ob_pg_uuid(&p, me);

@@ -34,7 +34,7 @@ static bool behind(const outbox_cursor *a, const outbox_cursor *b)
 
 /* Where to read: a lane that has read nothing begins at the oldest window,
  * or what is left of it. */
-static outbox_cursor lowest(const ob_pg_windows *w, const outbox_lane *lanes,
+static outbox_cursor read_from(const ob_pg_windows *w, const outbox_lane *lanes,
                             uint32_t n)
 {
     outbox_cursor low = lanes[0].cursor;
@@ -84,15 +84,15 @@ int ob_pg_read(outbox_store *s, int64_t sub, outbox_lane *lanes, uint32_t n,
 {
     ob_pg *st = (ob_pg *)s;
     bool stopped = false, newest = false;
-    int given = 0, rc = 1;
+    int given = 0, rc = ob_pg_alone(st, err);
 
     (void)sub;
-    if (st->windows == NULL || !st->windows->looked)
+    if (rc == OUTBOX_OK && (st->windows == NULL || !st->windows->looked))
         rc = ob_pg_windows_look(st, err);
     if (rc < 0)
         return rc;
     ob_pg_windows *w = st->windows;
-    outbox_cursor at = lowest(w, lanes, n);
+    outbox_cursor at = read_from(w, lanes, n);
     while (given < limit && !stopped && !newest) {
         rc = ob_pg_chunk(st, &at, lanes, n, err);
         if (rc <= 0)

@@ -219,10 +219,12 @@ int ob_pg_save(outbox_store *s, int64_t sub, const uint8_t me[16],
 {
     ob_pg *st = (ob_pg *)s;
     bool lets = lets_go(lanes, n);
+    int rc = ob_pg_alone(st, err);
 
-    if (n_changes == 0 && !lets)
+    if (rc == OUTBOX_OK && n_changes == 0 && !lets)
         return lanes_save(st, sub, me, lanes, n, err);
-    int rc = ob_pg_begin(st, err);
+    if (rc == OUTBOX_OK)
+        rc = ob_pg_begin(st, err);
     if (rc != OUTBOX_OK)
         return rc;
     rc = lanes_save(st, sub, me, lanes, n, err);

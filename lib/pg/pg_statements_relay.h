@@ -231,7 +231,7 @@ OB_PG_STATEMENT(PG_PROMOTE,
     " INSERT INTO \"outbox\".log (seg, lane, id, topic, type, key,"
     " content_type, headers, payload, published_ms, expires_ms)"
     " SELECT m.seg, lane, id, topic, type, key, content_type, headers,"
-    " payload, published_ms, expires_ms FROM due, \"outbox\".meta m"
+    " payload, greatest(published_ms, due_ms), expires_ms FROM due, \"outbox\".meta m"
     " ORDER BY due_ms, seq")
 
 /* Whoever is behind most: windows up to n are passed by all lanes.  NULL

@@ -182,6 +182,8 @@ int ob_pg_exec(ob_pg *st, const char *sql, const char *doing,
                outbox_error *err);
 /* Text of a statement with the store's schema for every "outbox"; free it. */
 char *ob_pg_expand(const ob_pg *st, const char *sql);
+/* EINVAL when the caller has a transaction open. */
+int ob_pg_alone(ob_pg *st, outbox_error *err);
 /* Begin a transaction of our own; EINVAL when the caller has one open. */
 int ob_pg_begin(ob_pg *st, outbox_error *err);
 /* Commit when rc is not an error, else roll back; returns what came out. */

@@ -27,7 +27,7 @@ enum { SEGMENT_BYTES = 64 << 20, ACK_BYTES = 1 << 20, TIDY_US = 200000,
 
 /* ---- scheduled events ----------------------------------------------- */
 
-static int next_due(ob_pg *st, int64_t *due_ms, int64_t *now_ms,
+static int due_next(ob_pg *st, int64_t *due_ms, int64_t *now_ms,
                     outbox_error *err)
 {
     int rc;
@@ -48,14 +48,16 @@ int ob_pg_promote(outbox_store *s, int limit, int64_t *next_ms,
     ob_pg *st = (ob_pg *)s;
     int64_t due_ms = -1, now_ms = 0, moved = 0;
     ob_pg_params p = { 0 };
-    int rc = next_due(st, &due_ms, &now_ms, err);
+    int rc = ob_pg_alone(st, err);
 
+    if (rc == OUTBOX_OK)
+        rc = due_next(st, &due_ms, &now_ms, err);
     if (rc == OUTBOX_OK && due_ms >= 0 && due_ms <= now_ms) {
         ob_pg_int4(&p, limit);
         ob_pg_int8(&p, st->doorbell ^ KEY_PROMOTE);
         moved = ob_pg_do(st, PG_PROMOTE, &p, "move scheduled events", err);
         rc = moved < 0 ? (int)moved
-                       : next_due(st, &due_ms, &now_ms, err);
+                       : due_next(st, &due_ms, &now_ms, err);
     }
     if (rc != OUTBOX_OK)
         return rc;
@@ -271,7 +273,9 @@ int ob_pg_trim(outbox_store *s, int limit, outbox_error *err)
     if (now_us < st->rotate_us)
         return 0;
     st->rotate_us = now_us + TIDY_US;
-    int emptied = 0, rc = tidy_look(st, &t, err);
+    int emptied = 0, rc = ob_pg_alone(st, err);
+    if (rc == OUTBOX_OK)
+        rc = tidy_look(st, &t, err);
     if (rc == OUTBOX_OK && t.passed)
         emptied = rc = log_tidy(st, &t, err);
     if (rc >= 0 && t.ack[t.ack_seg] >= ACK_BYTES)

@@ -28,7 +28,7 @@
 #include "pg_window.h"
 
 enum { CHUNK_BYTES = 4 << 20, CHUNK_ROWS = 8192, FIRST_ROWS = 256,
-       SPAN_MOST = 256, SLOW_US = 3000 };
+       SPAN_MOST = 256, SLOW_US = 10000, SLOW_TIMES = 5 };
 
 static bool before(const outbox_cursor *a, const outbox_cursor *b)
 {
@@ -164,9 +164,9 @@ static int cut_told(ob_pg_windows *w, const PGresult *res, bool *again,
 }
 
 /* The newest events: cut a window and have its rows, in one go.  Without an
- * event there is none; but when it took long to find that out, for there are
- * many rows of a transaction that is running or was rolled back, an empty one
- * lets the next look begin after them. */
+ * event there is none; but when it took long again and again to find that
+ * out, for there are many rows of a transaction that is running or was rolled
+ * back, an empty one lets the next look begin behind them. */
 static PGresult *cut(ob_pg *st, uint64_t lanes, bool *again, int *rc,
                      outbox_error *err)
 {
@@ -178,13 +178,15 @@ static PGresult *cut(ob_pg *st, uint64_t lanes, bool *again, int *rc,
     ob_pg_int8(&p, w->tick);
     ob_pg_int8(&p, (int64_t)lanes);
     ob_pg_int8(&p, w->limit);
-    ob_pg_bool(&p, w->slow);
+    ob_pg_bool(&p, w->slow >= SLOW_TIMES);
     PGresult *res = ob_pg_run(st, PG_CUT, &p, "cut a window", rc, err);
     if (res == NULL)
         return NULL;
     *rc = cut_told(w, res, again, err);
-    w->slow = !w->cut && !*again && !w->slow &&
-              outbox_monotonic_us() - start_us > SLOW_US;
+    if (w->cut || *again || outbox_monotonic_us() - start_us < SLOW_US)
+        w->slow = 0;
+    else
+        w->slow++;
     if (*rc == OUTBOX_OK)
         return res;
     PQclear(res);
