@@ -197,6 +197,8 @@ char *ob_pg_expand(const ob_pg *st, const char *sql)
 /* Unread results would be thrown away by the next statement. */
 int ob_pg_ready(ob_pg *st, outbox_error *err)
 {
+    if (st->ahead)
+        ob_pg_windows_collect(st);
     if (st->conn == NULL || st->broken || PQstatus(st->conn) != CONNECTION_OK)
         return ob_pg_lost(st, err);
     if (PQpipelineStatus(st->conn) != PQ_PIPELINE_OFF)
@@ -344,6 +346,33 @@ PGresult *ob_pg_run(ob_pg *st, enum ob_pg_stmt which, const ob_pg_params *p,
     ob_pg_name(st, which, name);
     return good(st, run_prepared(st, name, p != NULL ? p : &none, doing, rc,
                                  err), doing, rc, err);
+}
+
+int ob_pg_send(ob_pg *st, enum ob_pg_stmt which, const ob_pg_params *p,
+               const char *doing, outbox_error *err)
+{
+    char name[OB_PG_NAME_MAX];
+    int rc = ob_pg_ready(st, err);
+
+    if (rc == OUTBOX_OK)
+        rc = ob_pg_prepare(st, which, doing, err);
+    if (rc != OUTBOX_OK)
+        return rc;
+    ob_pg_name(st, which, name);
+    if (!PQsendQueryPrepared(st->conn, name, p->n, p->value, p->length,
+                             p->format, 1))
+        return ob_pg_error(st, NULL, doing, err);
+    PQflush(st->conn);                  /* what is left goes with receive */
+    st->ahead = true;
+    return OUTBOX_OK;
+}
+
+PGresult *ob_pg_receive(ob_pg *st, const char *doing, int *rc,
+                        outbox_error *err)
+{
+    *rc = OUTBOX_OK;
+    st->ahead = false;
+    return good(st, result_of(st, 1, doing, rc, err), doing, rc, err);
 }
 
 int64_t ob_pg_do(ob_pg *st, enum ob_pg_stmt which, const ob_pg_params *p,

@@ -109,7 +109,7 @@ void ob_pg_disconnect(ob_pg *st)
         PQfinish(st->conn);
     st->conn = NULL;
     st->session = NULL;
-    st->in_tx = st->listening = st->asleep = false;
+    st->in_tx = st->listening = st->asleep = st->ahead = false;
 }
 
 static void pg_store_close(outbox_store *s)

@@ -56,7 +56,7 @@ static int hand_out(ob_pg_windows *w, int most, outbox_sink *sink, void *arg,
     int n = 0;
 
     for (; n < most && w->at < w->rows; w->at++, n++) {
-        ob_pg_row(w->res, w->at, &row);
+        ob_pg_row(w->res, w->place[w->at].row, &row);
         *stopped = sink(arg, &row) != 0;
         if (*stopped)
             return n + 1;
@@ -84,7 +84,7 @@ int ob_pg_read(outbox_store *s, int64_t sub, outbox_lane *lanes, uint32_t n,
 {
     ob_pg *st = (ob_pg *)s;
     bool stopped = false, newest = false;
-    int given = 0, rc = ob_pg_alone(st, err);
+    int given = 0, rc = st->ahead ? OUTBOX_OK : ob_pg_alone(st, err);
 
     (void)sub;
     if (rc == OUTBOX_OK && (st->windows == NULL || !st->windows->looked))
@@ -92,11 +92,16 @@ int ob_pg_read(outbox_store *s, int64_t sub, outbox_lane *lanes, uint32_t n,
     if (rc < 0)
         return rc;
     ob_pg_windows *w = st->windows;
+    if (st->ahead)
+        PQconsumeInput(st->conn);       /* make room for more */
     outbox_cursor at = read_from(w, lanes, n);
     while (given < limit && !stopped && !newest) {
+        const PGresult *had = w->res;
         rc = ob_pg_chunk(st, &at, lanes, n, err);
         if (rc <= 0)
             break;
+        if (w->res != had)
+            ob_pg_chunk_ahead(st, lanes, n);
         given += hand_out(w, limit - given, sink, arg, &at, &stopped);
         newest = w->newest && w->at == w->rows &&
                  w->end.position == 0;

@@ -88,13 +88,16 @@ OB_PG_STATEMENT(PG_TICKS,
     " SELECT coalesce((SELECT max(position) FROM t), $1), (SELECT count(*)"
     " FROM w), (SELECT count(*) FROM f), (SELECT n FROM h)")
 /* $1, $2 the cursor, $3 the last window, $4 a bit for each lane, $5 rows at
- * most. */
-OB_PG_STATEMENT(PG_READ,
-    "SELECT w.n, " PG_ROW_OF_L " FROM \"outbox\".\"window\" w"
-    " JOIN \"outbox\".\"window\" p ON p.n = w.n - 1"
-    " CROSS JOIN LATERAL " PG_BETWEEN("p.hi", "w.hi") " l"
-    " WHERE w.n BETWEEN $1 AND $3 AND (w.n > $1 OR l.position > $2)"
-    " AND (1::bigint << l.lane) & $4 <> 0 ORDER BY w.n, l.position LIMIT $5")
+ * most: in no order, or in that of reading. */
+#define PG_READ_ROWS \
+    "SELECT w.n, " PG_ROW_OF_L " FROM \"outbox\".\"window\" w" \
+    " JOIN \"outbox\".\"window\" p ON p.n = w.n - 1" \
+    " CROSS JOIN LATERAL " PG_BETWEEN("p.hi", "w.hi") " l" \
+    " WHERE w.n BETWEEN $1 AND $3 AND (w.n > $1 OR l.position > $2)" \
+    " AND (1::bigint << l.lane) & $4 <> 0"
+OB_PG_STATEMENT(PG_READ, PG_READ_ROWS " LIMIT $5")
+OB_PG_STATEMENT(PG_READ_SOME,
+    PG_READ_ROWS " ORDER BY w.n, l.position LIMIT $5")
 /* Is there anything that window $1, the newest known, does not have? */
 OB_PG_STATEMENT(PG_NEWS,
     "SELECT h.n <> $1 OR EXISTS (SELECT FROM "

@@ -94,6 +94,7 @@ typedef struct ob_pg {
     char          channel[32];          /* of NOTIFY */
     int64_t       clock_offset_ms;      /* server's clock, less monotonic */
     struct ob_pg_windows *windows;      /* pg_read.c: those known */
+    bool          ahead;                /* sent and not received */
     bool          listening, asleep;    /* pg_wait.c: asleep, the bell is on */
     bool          found;                /* by the last read */
     int           hot;                  /* woken so often without a pause */
@@ -173,6 +174,12 @@ PGresult *ob_pg_once(ob_pg *st, const char *sql, const ob_pg_params *p,
  * NULL.  On a connection of our own there is a deadline. */
 PGresult *ob_pg_run(ob_pg *st, enum ob_pg_stmt which, const ob_pg_params *p,
                     const char *doing, int *rc, outbox_error *err);
+/* The two halves of it, on a connection of our own: before any other statement
+ * ob_pg_windows_collect() receives. */
+int ob_pg_send(ob_pg *st, enum ob_pg_stmt which, const ob_pg_params *p,
+               const char *doing, outbox_error *err);
+PGresult *ob_pg_receive(ob_pg *st, const char *doing, int *rc,
+                        outbox_error *err);
 /* The same, when the result does not matter: number of rows it concerned, or
  * an error. */
 int64_t ob_pg_do(ob_pg *st, enum ob_pg_stmt which, const ob_pg_params *p,
@@ -231,6 +238,8 @@ int ob_pg_read(outbox_store *s, int64_t sub, outbox_lane *lanes, uint32_t n,
                int limit, outbox_sink *sink, void *arg, outbox_error *err);
 /* Forget the windows: of a connection that is gone. */
 void ob_pg_windows_forget(ob_pg *st);
+/* Receive what was asked for ahead of time. */
+void ob_pg_windows_collect(ob_pg *st);
 /* Which windows are kept, and whether a cursor stands in one of them. */
 int  ob_pg_windows_look(ob_pg *st, outbox_error *err);
 bool ob_pg_windows_have(const ob_pg *st, const outbox_cursor *at);

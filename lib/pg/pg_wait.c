@@ -188,6 +188,8 @@ int ob_pg_wait(outbox_store *s, int wake_fd, int hint, int timeout_ms)
         poll(&p, 1, timeout_ms);
         return 0;
     }
+    if (st->ahead)
+        ob_pg_windows_collect(st);
     if (hint)
         st->alert_us = start_us;
     if (st->hot >= HOT && st->found)

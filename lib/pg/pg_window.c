@@ -27,8 +27,11 @@
  */
 #include "pg_window.h"
 
-enum { CHUNK_BYTES = 4 << 20, CHUNK_ROWS = 8192, FIRST_ROWS = 256,
-       SPAN_MOST = 256, SLOW_US = 10000, SLOW_TIMES = 5 };
+#include <stdlib.h>
+
+enum { CHUNK_BYTES = 16 << 20, FIRST_ROWS = 256,
+       SPAN_MOST = 256, SLOW_US = 10000, SLOW_TIMES = 5,
+       AHEAD_US = 100000 };
 
 static bool before(const outbox_cursor *a, const outbox_cursor *b)
 {
@@ -49,6 +52,7 @@ void ob_pg_windows_forget(ob_pg *st)
     if (st->windows == NULL)
         return;
     ob_pg_chunk_drop(st->windows);
+    PQclear(st->windows->ahead);
     st->base.mem.free(st->base.mem.arg, st->windows);
     st->windows = NULL;
 }
@@ -212,37 +216,98 @@ static uint64_t lanes_before(const outbox_lane *lanes, uint32_t n,
 static void pace(ob_pg_windows *w, int64_t windows)
 {
     size_t bytes = PQresultMemorySize(w->res);
-    int64_t fit = w->rows > 0 ? (int64_t)(CHUNK_BYTES / (bytes / w->rows + 1))
-                              : w->limit;
+    int64_t fit = w->rows > 0
+                ? (int64_t)(CHUNK_BYTES / (bytes / (size_t)w->rows + 1))
+                : w->limit;
 
     if (fit > w->limit * 8)
         fit = w->limit * 8;
-    if (w->rows * 2 < w->limit && w->span == windows && w->span < SPAN_MOST)
+    if (w->rows * 3 < w->limit && w->span == windows && w->span < SPAN_MOST)
         w->span *= 2;
-    else if (w->rows == w->limit && w->span > 1)
-        w->span /= 2;
-    w->limit = fit < 1 ? 1 : fit > CHUNK_ROWS ? CHUNK_ROWS : fit;
+    w->limit = fit < 1 ? 1 : fit > OB_PG_CHUNK_ROWS ? OB_PG_CHUNK_ROWS : fit;
+}
+
+static int place_compare(const void *a, const void *b)
+{
+    const ob_pg_place *x = a, *y = b;
+
+    if (x->window != y->window)
+        return x->window < y->window ? -1 : 1;
+    return x->position < y->position ? -1 : x->position > y->position;
+}
+
+/* Rows come in the order of transactions, which is nearly ours. */
+static void places_set(ob_pg_windows *w)
+{
+    bool in_order = true;
+
+    for (int i = 0; i < w->rows; i++) {
+        w->place[i] = (ob_pg_place){ ob_pg_get_int8(w->res, i, 0),
+                                     ob_pg_get_int8(w->res, i, 1), i };
+        in_order = in_order && (i == 0 ||
+                   place_compare(&w->place[i - 1], &w->place[i]) < 0);
+    }
+    if (!in_order)
+        qsort(w->place, (size_t)w->rows, sizeof *w->place, place_compare);
 }
 
 /* The rows are those of lanes from the cursor to window last, or fewer if
  * there are more than the limit. */
 static void chunk_set(ob_pg_windows *w, PGresult *res, int rows,
                       const outbox_cursor *from, int64_t last,
-                      uint64_t lanes)
+                      uint64_t lanes, bool all)
 {
-    int64_t asked = w->limit;
-
     ob_pg_chunk_drop(w);
     w->res = res;
     w->rows = rows;
     w->from = *from;
     w->lanes = lanes;
     w->end = (outbox_cursor){ .window = last + 1 };
-    if (rows >= asked) {
-        w->end.window = ob_pg_get_int8(res, rows - 1, 0);
-        w->end.position = ob_pg_get_int8(res, rows - 1, 1);
+    places_set(w);
+    if (!all) {
+        w->end.window = w->place[rows - 1].window;
+        w->end.position = w->place[rows - 1].position;
     }
+    w->sorted = !all;
     pace(w, last - from->window + 1);
+}
+
+/* Windows that fit are fetched whole, and put in order here: that costs the
+ * server half of the work.  When they do not, fewer of them are tried, and of
+ * one that is too long the server gives its first rows. */
+static void ask_for(const ob_pg_windows *w, const outbox_cursor *from,
+                    const outbox_lane *lanes, uint32_t n, ob_pg_ask *ask,
+                    ob_pg_params *p)
+{
+    int64_t last = from->window + (w->sorted ? 1 : w->span) - 1;
+
+    memset(ask, 0, sizeof *ask);
+    ask->from.window = from->window;
+    ask->from.position = from->position;
+    ask->last = last < w->head ? last : w->head;
+    ask->lanes = lanes_before(lanes, n, ask->last);
+    ask->sorted = w->sorted;
+    ask->limit = w->limit;
+    ob_pg_int8(p, ask->from.window);
+    ob_pg_int8(p, ask->from.position);
+    ob_pg_int8(p, ask->last);
+    ob_pg_int8(p, (int64_t)ask->lanes);
+    ob_pg_int8(p, ask->limit + !ask->sorted);
+}
+
+static void got(ob_pg_windows *w, PGresult *res, const ob_pg_ask *ask)
+{
+    int rows = PQntuples(res);
+
+    w->newest = false;
+    if (ask->sorted || rows <= ask->limit) {
+        chunk_set(w, res, rows, &ask->from, ask->last, ask->lanes,
+                  rows < ask->limit + !ask->sorted);
+        return;
+    }
+    PQclear(res);
+    w->sorted = ask->last == ask->from.window;
+    w->span = w->span > 1 ? w->span / 2 : 1;
 }
 
 static int chunk_read(ob_pg *st, const outbox_cursor *from,
@@ -250,24 +315,55 @@ static int chunk_read(ob_pg *st, const outbox_cursor *from,
                       outbox_error *err)
 {
     ob_pg_windows *w = st->windows;
-    int64_t last = from->window + w->span - 1;
     ob_pg_params p = { 0 };
+    ob_pg_ask ask;
+    int rc = OUTBOX_OK;
+
+    ask_for(w, from, lanes, n, &ask, &p);
+    if (st->ahead)
+        ob_pg_windows_collect(st);
+    PGresult *res = w->ahead;
+    w->ahead = NULL;
+    if (res == NULL || memcmp(&ask, &w->next, sizeof ask) != 0) {
+        PQclear(res);
+        res = ob_pg_run(st, w->sorted ? PG_READ_SOME : PG_READ, &p,
+                        "read the log", &rc, err);
+    }
+    if (res != NULL)
+        got(w, res, &ask);
+    return rc;
+}
+
+/* ---- ahead of time -------------------------------------------------------
+ *
+ * While a chunk is delivered the server finds the next one and sends it.  Not
+ * for a destination that is slow, for the statement that sends is open. */
+
+void ob_pg_windows_collect(ob_pg *st)
+{
+    ob_pg_windows *w = st->windows;
+    outbox_error err;
     int rc;
 
-    if (last > w->head)
-        last = w->head;
-    uint64_t bits = lanes_before(lanes, n, last);
-    ob_pg_int8(&p, from->window);
-    ob_pg_int8(&p, from->position);
-    ob_pg_int8(&p, last);
-    ob_pg_int8(&p, (int64_t)bits);
-    ob_pg_int8(&p, w->limit);
-    PGresult *res = ob_pg_run(st, PG_READ, &p, "read the log", &rc, err);
-    if (res == NULL)
-        return rc;
-    chunk_set(w, res, PQntuples(res), from, last, bits);
-    w->newest = false;
-    return OUTBOX_OK;
+    PQclear(w->ahead);
+    w->ahead = ob_pg_receive(st, "read the log", &rc, &err);
+}
+
+void ob_pg_chunk_ahead(ob_pg *st, const outbox_lane *lanes, uint32_t n)
+{
+    ob_pg_windows *w = st->windows;
+    int64_t now_us = outbox_monotonic_us();
+    bool fast = now_us - w->read_us < AHEAD_US;
+    ob_pg_params p = { 0 };
+    outbox_error err;
+
+    w->read_us = now_us;
+    if (!fast || !st->own || st->pooled || w->res == NULL ||
+        w->end.window > w->head)
+        return;
+    ask_for(w, &w->end, lanes, n, &w->next, &p);
+    ob_pg_send(st, w->next.sorted ? PG_READ_SOME : PG_READ, &p,
+               "read the log", &err);
 }
 
 /* 1: there is a chunk, 0: there is nothing new. */
@@ -287,7 +383,7 @@ static int chunk_cut(ob_pg *st, const outbox_cursor *from,
         return *again && w->ticks ? cut_by_ticks(st, err) : OUTBOX_OK;
     }
     int rows = PQgetisnull(res, 0, 1) ? 0 : PQntuples(res);
-    chunk_set(w, res, rows, from, w->head, bits);
+    chunk_set(w, res, rows, from, w->head, bits, rows < w->limit);
     w->newest = true;
     return 1;
 }
@@ -304,13 +400,12 @@ static bool chunk_has(const ob_pg_windows *w, const outbox_cursor *from,
 /* The first row behind the cursor: mostly the one that comes next. */
 static void chunk_seek(ob_pg_windows *w, const outbox_cursor *from)
 {
+    ob_pg_place at = { from->window, from->position, 0 };
     int low = 0, high = w->rows;
 
     while (low < high) {
         int mid = low + (high - low) / 2;
-        outbox_cursor at = { .window = ob_pg_get_int8(w->res, mid, 0),
-                             .position = ob_pg_get_int8(w->res, mid, 1) };
-        if (before(from, &at))
+        if (place_compare(&at, &w->place[mid]) < 0)
             high = mid;
         else
             low = mid + 1;
@@ -333,6 +428,7 @@ int ob_pg_chunk(ob_pg *st, outbox_cursor *from, const outbox_lane *lanes,
             return log_changed(w, err);
         if (from->window <= w->head) {
             rc = chunk_read(st, from, lanes, n, err);
+            again = true;               /* perhaps with fewer windows */
         } else {
             rc = chunk_cut(st, from, lanes, n, &again, err);
         }

@@ -8,6 +8,21 @@
 
 #include "pg_store.h"
 
+enum { OB_PG_CHUNK_ROWS = 8192 };
+
+typedef struct ob_pg_place {
+    int64_t window, position;
+    int     row;                /* of the result */
+} ob_pg_place;
+
+/* What was asked of the log. */
+typedef struct ob_pg_ask {
+    outbox_cursor from;
+    int64_t  last, limit;       /* window, rows */
+    uint64_t lanes;
+    bool     sorted;
+} ob_pg_ask;
+
 typedef struct ob_pg_windows {
     bool      looked;
     int64_t   low, head;        /* the oldest and newest that are kept */
@@ -19,10 +34,18 @@ typedef struct ob_pg_windows {
     int       rows, at;
     outbox_cursor from, end;    /* behind from, and up to end */
     uint64_t  lanes;
+    ob_pg_ask next;             /* asked for ahead of time, and */
+    PGresult *ahead;            /* what came */
+    bool      waiting;          /* for it */
+    int64_t   read_us;          /* when rows were fetched last */
     bool      newest;           /* nothing was behind it when it was read */
+    bool      sorted;           /* the next window is too long for us */
+    ob_pg_place place[OB_PG_CHUNK_ROWS + 1];    /* of the rows, in order */
 } ob_pg_windows;
 
 void ob_pg_chunk_drop(ob_pg_windows *w);
+/* The rows that come next are likely to be wanted soon: have them sent. */
+void ob_pg_chunk_ahead(ob_pg *st, const outbox_lane *lanes, uint32_t n);
 /* Rows behind the cursor, from w->at on; none is possible: then all up to
  * w->end was looked at.  0: there is nothing new.  from is a real one. */
 int ob_pg_chunk(ob_pg *st, outbox_cursor *from, const outbox_lane *lanes,
