@@ -66,7 +66,8 @@ typedef struct sut {
 } sut;
 
 extern const sut sut_memory, sut_sqlite, sut_pg;
-/* The first of them trim their logs row by row. */
+/* The first of them trim their logs row by row, and know a place in it by the
+ * id of its event. */
 enum { SUTS_BY_ROW = 2 };
 extern const sut *const suts[];
 extern const int n_suts;

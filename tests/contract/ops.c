@@ -226,7 +226,8 @@ START_TEST(reading_goes_on_where_it_ended)
     for (size_t i = 1; i < 10; i++)
         ck_assert_int_gt(t.positions[i], t.positions[i - 1]);
     ck_assert_int_eq(read_rows(&d, 20, &t), 0);
-    ck_assert_int_eq(d.lanes[0].cursor.position, t.positions[9]);
+    if (!d.w.sut->by_segments)          /* else it is past a window's end */
+        ck_assert_int_eq(d.lanes[0].cursor.position, t.positions[9]);
     direct_close(&d);
 }
 END_TEST
@@ -552,9 +553,10 @@ void add_ops_tests(Suite *s)
     tcase_add_loop_test(tc, crashes_are_counted_until_progress, 0, n_suts);
     tcase_add_loop_test(tc, reading_goes_on_where_it_ended, 0, n_suts);
     tcase_add_loop_test(tc, a_row_that_was_not_taken_comes_again, 0, n_suts);
-    tcase_add_loop_test(tc, reading_from_a_wrong_anchor_is_stale, 0, n_suts);
+    tcase_add_loop_test(tc, reading_from_a_wrong_anchor_is_stale, 0,
+                        SUTS_BY_ROW);
     tcase_add_loop_test(tc, taking_a_lane_with_a_lost_anchor_starts_over, 0,
-                        n_suts);
+                        SUTS_BY_ROW);
     tcase_add_loop_test(tc, one_lost_lease_saves_nothing, 0, n_suts);
     tcase_add_loop_test(tc, parked_rows_of_a_chain_are_in_order, 0, n_suts);
     tcase_add_loop_test(tc, the_dead_block_their_chain_if_so_wished, 0,
@@ -565,6 +567,6 @@ void add_ops_tests(Suite *s)
                         SUTS_BY_ROW);
     tcase_add_loop_test(tc, trimming_waits_for_the_slowest_lane, 0,
                         SUTS_BY_ROW);
-    tcase_add_loop_test(tc, reading_checks_every_anchor, 0, n_suts);
+    tcase_add_loop_test(tc, reading_checks_every_anchor, 0, SUTS_BY_ROW);
     tcase_add_loop_test(tc, own_transactions_refuse_an_open_one, 0, n_suts);
 }
