@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * drain.c - a backlog: how fast a relay reads it into a callback that does
+ *           nothing, against a bare SELECT of the same table and against a
+ *           queue table with SKIP LOCKED and DELETE by hand.
+ */
+#include "store.h"
+
+#include <stdio.h>
+
+enum { CHUNK = 1000, DECILES = 10 };
+
+typedef struct tank {
+    int64_t n;
+    int     turn;                       /* makes subscription names */
+} tank;
+
+static void fill(int64_t n)
+{
+    pgshop s;
+
+    pgshop_create();
+    pgshop_open(&s, 0);
+    pgshop_do(&s, "SET synchronous_commit = off");
+    for (int64_t done = 0; done < n; done += CHUNK) {
+        pgshop_begin(&s);
+        pgshop_publish_many(&s, CHUNK);
+        pgshop_commit(&s);
+    }
+    pgshop_do(&s, "VACUUM outbox.log");
+    pgshop_do(&s, "CHECKPOINT");
+    pgshop_close(&s);
+}
+
+/* ---- by hand ----------------------------------------------------------- */
+
+#define COLUMNS                                                              \
+    "position, id, topic, type, key, content_type, headers, payload,"        \
+    " published_ms, expires_ms"
+
+static int64_t look_at(const PGresult *res)
+{
+    int64_t sum = 0;
+
+    for (int i = 0; i < PQntuples(res); i++) {
+        for (int c = 0; c < 10; c++)
+            sum += PQgetvalue(res, i, c)[0] + PQgetlength(res, i, c);
+    }
+    return sum;
+}
+
+static void run_select(bench_side *side)
+{
+    tank *t = side->arg;
+    int64_t rows = 0;
+    PGresult *res;
+    pgshop s;
+
+    pgshop_open(&s, 0);
+    double from = bench_now();
+    if (!PQsendQueryParams(s.conn, "SELECT " COLUMNS " FROM outbox.log", 0,
+                           NULL, NULL, NULL, NULL, 1) ||
+        !PQsetSingleRowMode(s.conn))
+        bench_die("SELECT: %s", PQerrorMessage(s.conn));
+    while ((res = PQgetResult(s.conn)) != NULL) {
+        rows += PQntuples(res);
+        look_at(res);
+        PQclear(res);
+    }
+    side->seconds += bench_now() - from;
+    side->work += (double)rows;
+    pgshop_close(&s);
+    if (rows != t->n)
+        bench_die("SELECT saw %lld rows of %lld", (long long)rows,
+                  (long long)t->n);
+}
+
+static void queue_fill(pgshop *s, int64_t n)
+{
+    char sql[400];
+
+    snprintf(sql, sizeof sql,
+             "DROP TABLE IF EXISTS queue; CREATE TABLE queue AS SELECT "
+             COLUMNS " FROM outbox.log LIMIT %lld;"
+             "ALTER TABLE queue ADD PRIMARY KEY (position)", (long long)n);
+    pgshop_do(s, sql);
+    pgshop_do(s, "VACUUM ANALYZE queue");
+}
+
+/* A tenth of the events: its rate does not depend on their number. */
+static void run_queue(bench_side *side)
+{
+    tank *t = side->arg;
+    int64_t rows = 0, n;
+    pgshop s;
+
+    pgshop_open(&s, 0);
+    queue_fill(&s, t->n / 10);
+    PQclear(PQprepare(s.conn, "take",
+                      "DELETE FROM queue WHERE position = ANY (ARRAY(SELECT"
+                      " position FROM queue ORDER BY position LIMIT 1000"
+                      " FOR UPDATE SKIP LOCKED)) RETURNING " COLUMNS, 0,
+                      NULL));
+    double from = bench_now();
+    do {
+        PGresult *res = PQexecPrepared(s.conn, "take", 0, NULL, NULL, NULL, 1);
+        if (PQresultStatus(res) != PGRES_TUPLES_OK)
+            bench_die("take: %s", PQerrorMessage(s.conn));
+        n = PQntuples(res);
+        rows += n;
+        look_at(res);
+        PQclear(res);
+    } while (n > 0);
+    side->seconds += bench_now() - from;
+    side->work += (double)rows;
+    pgshop_close(&s);
+}
+
+/* ---- the relay --------------------------------------------------------- */
+
+static outbox_verdict swallow(void *ctx, const outbox_event *ev,
+                              outbox_token token, outbox_error *why)
+{
+    (void)ev, (void)token, (void)why;
+    ++*(int64_t *)ctx;
+    return OUTBOX_ACK;
+}
+
+static void step_until(outbox_relay_t *relay, const int64_t *seen, int64_t n)
+{
+    double patience = bench_now() + 60;
+    int64_t last = *seen;
+
+    while (*seen < n) {
+        pg_step(relay, 0);
+        if (*seen != last)
+            patience = bench_now() + 60;
+        else if (bench_now() > patience)
+            bench_die("%lld events of %lld, then none for a minute",
+                      (long long)*seen, (long long)n);
+        last = *seen;
+    }
+}
+
+/* The first drain cuts the windows; later ones read them. */
+static void run_relay(bench_side *side)
+{
+    tank *t = side->arg;
+    int64_t seen = 0;
+    outbox_relay_t *relay = pg_relay(
+        swallow, &seen, bench_text("drain%d", t->turn++), BENCH_KEEP);
+
+    double from = bench_now();
+    step_until(relay, &seen, t->n);
+    side->seconds += bench_now() - from;
+    side->work += (double)t->n;
+    outbox_relay_free(relay);
+    if (seen != t->n)
+        bench_die("%lld deliveries of %lld events", (long long)seen,
+                  (long long)t->n);
+}
+
+void pgbench_drain(void)
+{
+    tank t = { .n = bench_quick ? 200000 : 1000000 };
+    bench_side side[] = { { .run = run_select, .arg = &t },
+                          { .run = run_relay, .arg = &t },
+                          { .run = run_queue, .arg = &t } };
+    int rounds = bench_quick ? 3 : 5;
+
+    bench_title(bench_text("drain, %s of %d bytes",
+                           bench_count((double)t.n, "events"),
+                           BENCH_PAYLOAD));
+    fill(t.n);
+    bench_duel(side, 3, rounds, 1);
+    bench_rate_row("bare SELECT, row by row", "events/s", &side[0], &side[0],
+                   rounds, 0);
+    bench_rate_row("relay", "events/s", &side[1], &side[0], rounds, 0.7);
+    bench_rate_row("SKIP LOCKED, DELETE", "events/s", &side[2], &side[2],
+                   rounds, 0);
+    bench_rate_row("relay", "events/s", &side[1], &side[2], rounds, 3);
+}
+
+/* ---- ten times as long ------------------------------------------------- */
+
+void pgbench_backlog(void)
+{
+    int64_t n = bench_quick ? 500000 : 10000000, seen = 0;
+    double rate[DECILES];
+
+    bench_title(bench_text("a backlog of %s",
+                           bench_count((double)n, "events")));
+    fill(n);
+    outbox_relay_t *relay = pg_relay(swallow, &seen, "backlog", BENCH_KEEP);
+    for (int i = 0; i < DECILES; i++) {
+        int64_t before = seen;
+        double from = bench_now();
+        step_until(relay, &seen, n * (i + 1) / DECILES);
+        rate[i] = (double)(seen - before) / (bench_now() - from);
+    }
+    outbox_relay_free(relay);
+    for (int i = 0; i < DECILES; i += DECILES - 1)
+        bench_row(i == 0 ? "first tenth" : "last tenth",
+                  bench_count(rate[i], "events/s"),
+                  bench_text("%.2f", rate[i] / rate[0]),
+                  i == 0 ? "" : ">= 0.90",
+                  i == 0 ? BENCH_INFO
+                         : rate[i] >= 0.9 * rate[0] ? BENCH_OK : BENCH_MISS);
+    double slowest = bench_percentile(rate, DECILES, 0);
+    bench_row("slowest tenth", bench_count(slowest, "events/s"), "", "",
+              BENCH_INFO);
+}
