@@ -7,14 +7,16 @@
 #   make check           install what is missing, build and run all tests
 #   make torture         kill publishers and relays, check what is left;
 #                        KILLS=2000 unless you say otherwise, SEED=n repeats;
-#                        then a small dose of make failover
+#                        then a small dose of make failover, and a storm
+#                        of EVENTS=10000000 in PostgreSQL
 #   make failover        take relays from one another, lie about the time,
 #                        poison them; ROUNDS=500, PART=one of its parts
 #   make sim             relays, faults and time simulated from SEEDS=1000000
 #                        seeds
 #                        failover and sim still report faults: README says so
 #   make mutants         break the library on purpose; the tests must see it
-#   make bench           measure against SQLite used by hand; BENCH=arguments
+#   make bench           measure against SQLite used by hand; BENCH=arguments;
+#                        STORE=pg for PostgreSQL
 #   make deps            install what all of these and the checks need
 #   make install         to DESTDIR and prefix; make uninstall takes it away
 #   make amalgamation    outbox.c and outbox.h, for projects that copy files
@@ -95,6 +97,8 @@ SEEDS      ?= 1000000
 ROUNDS     ?=
 PART       ?=
 BENCH      ?=
+STORE      ?= sqlite
+EVENTS     ?= 10000000
 
 -include $(TOP)/config.mak.autogen $(TOP)/config.mak
 ifneq ($(S),)
@@ -282,14 +286,16 @@ all: $(ARCHIVES) $(SOS) $(PCS)
 # A front target first installs what it needs, then starts the make that does
 # the work: only there is pkg-config asked.
 
+WITH_PG  := $(filter outbox-pg,$(PARTS))
 NEEDS         = cc pkg-config $(foreach p,$(PKGS),$(if \
 	$($(call knob,$(p)_libs)),,$(p)))
 NEEDS_demo    = $(NEEDS) jansson
 NEEDS_check   = $(NEEDS) jansson check c++ mandoc \
 	$(if $(filter outbox-pg,$(PARTS)),postgres)
-NEEDS_torture = $(NEEDS) faketime
+NEEDS_torture = $(NEEDS) faketime $(if $(WITH_PG),postgres)
 NEEDS_failover = $(NEEDS) faketime
-NEEDS_mutants = $(NEEDS) patch
+NEEDS_mutants = $(NEEDS) patch $(if $(WITH_PG),check postgres)
+NEEDS_bench   = $(NEEDS) $(if $(filter pg,$(STORE)),postgres)
 NEEDS_headers = $(NEEDS) c++
 NEEDS_style   = clang-format
 NEEDS_analyze = $(NEEDS) jansson clang-tidy cppcheck
@@ -320,12 +326,12 @@ $(FRONT):
 
 UNIT     := $(patsubst %.c,$(B)/%,$(call srcs,tests/unit/test_*.c))
 CONTRACT := $(if $(call srcs,tests/contract/*.c),$(B)/tests/contract/contract)
-WITH_PG  := $(filter outbox-pg,$(PARTS))
 PGCALLER := $(if $(WITH_PG),$(B)/tests/pg/caller/caller)
 EXAMPLES := $(patsubst %.c,$(B)/%,$(call srcs,examples/*.c))
 META     := $(addprefix $(S),$(call srcs,tests/meta/*.sh))
 DEMO     := $(if $(call srcs,examples/demo/*.c),$(B)/examples/demo/demo)
 BENCHER  := $(B)/tests/bench/bench
+PGBENCHER := $(B)/tests/bench/pg/bench-pg
 TORTURE  := $(B)/fail/torture
 FAILOVER := $(B)/tests/failover/failover
 SIM      := $(B)/tests/sim/sim
@@ -365,6 +371,12 @@ $(DEMO): $(call objs,examples/demo/*.c) $(ARCHIVES) $(B)/stamp.link
 $(BENCHER): $(call objs,tests/bench/*.c) $(ARCHIVES) $(B)/stamp.link
 	$(call say,LD)$(program) -lm
 
+# It has the time, the table and the files of the other.
+$(PGBENCHER): $(call objs,tests/bench/pg/*.c) $(patsubst \
+		%,$(B)/tests/bench/%.o,measure report place) $(ARCHIVES) \
+		$(B)/stamp.link
+	$(call say,LD)$(program) -lm
+
 $(TORTURE): $(patsubst %.c,$(B)/fail/%.o,$(SRCS) \
 		$(call srcs,tests/torture/*.c)) $(B)/stamp.link
 	$(call say,LD)$(program) -lm
@@ -394,7 +406,7 @@ ENVIRONMENT = unset MAKEFLAGS MFLAGS MAKELEVEL; \
 	HEADERS='$(foreach p,$(PARTS),$($(p)_HEADERS:%=$(p):%))' \
 	CC='$(CC)' CXX='$(CXX)' MAKE='$(MAKE)' PKG_CONFIG='$(PKG_CONFIG)' \
 	PKG_CFLAGS='$(PKG_CFLAGS)' PKG_LIBS='$(PKG_LIBS)' \
-	KILLS='$(KILLS)' ROUNDS='$(ROUNDS)' $(if $(SANITIZE),CK_TIMEOUT_MULTIPLIER=10 \
+	KILLS='$(KILLS)' EVENTS='$(EVENTS)' ROUNDS='$(ROUNDS)' $(if $(SANITIZE),CK_TIMEOUT_MULTIPLIER=10 \
 	FIXED_MAPS=$(findstring thread,$(SANITIZE)));
 
 run-check: all $(UNIT) $(CONTRACT) $(PGCALLER) $(PGTESTS) $(SIM) $(EXAMPLES) $(DEMO)
@@ -403,9 +415,10 @@ run-check: all $(UNIT) $(CONTRACT) $(PGCALLER) $(PGTESTS) $(SIM) $(EXAMPLES) $(D
 run-demo: $(DEMO)
 	@$(DEMO) $(S)examples/orders.jsonl
 
-run-torture: $(TORTURE) $(FAILOVER)
+run-torture: $(TORTURE) $(FAILOVER) $(if $(WITH_PG),$(STORM))
 	@$(ENVIRONMENT) sh $(TOP)/tests/torture/run.sh
 	@$(ENVIRONMENT) DOSE=small sh $(TOP)/tests/failover/run.sh
+	$(if $(WITH_PG),@$(ENVIRONMENT) sh $(TOP)/tests/pg/storm.sh)
 
 run-sim: $(SIM)
 	@$(SIM) --seeds 1 $(SEEDS) --jobs $(shell nproc)
@@ -416,9 +429,11 @@ run-failover: $(FAILOVER)
 run-mutants:
 	@$(ENVIRONMENT) sh $(TOP)/tests/torture/mutants.sh
 	@$(ENVIRONMENT) sh $(TOP)/tests/sim/mutants.sh
+	$(if $(WITH_PG),@$(ENVIRONMENT) sh $(TOP)/tests/pg/mutants.sh)
 
-run-bench: $(BENCHER)
-	@$(BENCHER) $(BENCH)
+run-bench: $(if $(filter pg,$(STORE)),$(PGBENCHER),$(BENCHER))
+	@$(if $(filter pg,$(STORE)),sh $(TOP)/tests/bin/pg-cluster run) $< \
+		$(BENCH)
 
 run-coverage:
 	@$(SELF) COVERAGE=1 run-check

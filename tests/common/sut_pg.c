@@ -382,12 +382,12 @@ static void base_freeze_beats(void *db, sut_link *link)
 {
     (void)link;
     pg_tamper(db, "CREATE TABLE frozen AS SELECT relay FROM outbox.relay;"
-                  "CREATE FUNCTION freeze() RETURNS trigger LANGUAGE plpgsql"
+                  "CREATE FUNCTION hold_beat() RETURNS trigger LANGUAGE plpgsql"
                   " AS $$BEGIN IF EXISTS (SELECT FROM public.frozen"
                   " WHERE relay = NEW.relay) THEN RETURN OLD; END IF;"
                   " RETURN NEW; END$$;"
-                  "CREATE TRIGGER freeze BEFORE UPDATE ON outbox.relay"
-                  " FOR EACH ROW EXECUTE FUNCTION freeze()");
+                  "CREATE TRIGGER hold_beat BEFORE UPDATE ON outbox.relay"
+                  " FOR EACH ROW EXECUTE FUNCTION hold_beat()");
 }
 
 static int64_t base_trials(void *db)
