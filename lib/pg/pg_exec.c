@@ -440,10 +440,10 @@ int ob_pg_end(ob_pg *st, int rc, outbox_error *err)
 {
     if (rc >= 0) {
         int end = ob_pg_exec(st, "COMMIT", "commit", err);
-        st->in_tx = false;
-        return end == OUTBOX_OK ? rc : end;
+        rc = end == OUTBOX_OK ? rc : end;
     }
-    if (!st->broken && PQtransactionStatus(st->conn) != PQTRANS_IDLE &&
+    if (rc < 0 && !st->broken &&
+        PQtransactionStatus(st->conn) != PQTRANS_IDLE &&
         ob_pg_exec(st, "ROLLBACK", "rollback", NULL) != OUTBOX_OK)
         st->broken = st->own;
     st->in_tx = false;

@@ -57,6 +57,7 @@ static int hand_out(ob_pg_windows *w, int most, outbox_sink *sink, void *arg,
 
     for (; n < most && w->at < w->rows; w->at++, n++) {
         ob_pg_row(w->res, w->place[w->at].row, &row);
+        row.window = w->place[w->at].window;
         *stopped = sink(arg, &row) != 0;
         if (*stopped)
             return n + 1;

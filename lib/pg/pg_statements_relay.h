@@ -20,10 +20,12 @@
  * second half lists transactions that were running then and are not now.
  * The upper bound only spares a look at what is newer. */
 #define PG_BETWEEN(lo, hi) \
-    "(SELECT * FROM \"outbox\".log WHERE xid >= pg_snapshot_xmax(" lo ")" \
+    "(SELECT xid, " PG_ROW " FROM \"outbox\".log" \
+    " WHERE xid >= pg_snapshot_xmax(" lo ")" \
     " AND xid < pg_snapshot_xmax(" hi ")" \
     " AND pg_visible_in_snapshot(xid, " hi ")" \
-    " UNION ALL SELECT * FROM \"outbox\".log WHERE xid = ANY (ARRAY(" \
+    " UNION ALL SELECT xid, " PG_ROW \
+    " FROM \"outbox\".log WHERE xid = ANY (ARRAY(" \
     "SELECT x FROM pg_snapshot_xip(" lo ") x" \
     " WHERE pg_visible_in_snapshot(x, " hi "))))"
 
@@ -87,17 +89,34 @@ OB_PG_STATEMENT(PG_TICKS,
     " RETURNING n)"
     " SELECT coalesce((SELECT max(position) FROM t), $1), (SELECT count(*)"
     " FROM w), (SELECT count(*) FROM f), (SELECT n FROM h)")
-/* $1, $2 the cursor, $3 the last window, $4 a bit for each lane, $5 rows at
- * most: in no order, or in that of reading. */
-#define PG_READ_ROWS \
-    "SELECT w.n, " PG_ROW_OF_L " FROM \"outbox\".\"window\" w" \
-    " JOIN \"outbox\".\"window\" p ON p.n = w.n - 1" \
-    " CROSS JOIN LATERAL " PG_BETWEEN("p.hi", "w.hi") " l" \
-    " WHERE w.n BETWEEN $1 AND $3 AND (w.n > $1 OR l.position > $2)" \
-    " AND (1::bigint << l.lane) & $4 <> 0"
-OB_PG_STATEMENT(PG_READ, PG_READ_ROWS " LIMIT $5")
-OB_PG_STATEMENT(PG_READ_SOME,
-    PG_READ_ROWS " ORDER BY w.n, l.position LIMIT $5")
+/* Some windows, in no order: $1, $2 the cursor, $3 the last window, $4 a bit
+ * for each lane, $5 rows at most. */
+OB_PG_STATEMENT(PG_READ_MANY,
+    "SELECT w.n, " PG_ROW_OF_L " FROM \"outbox\".\"window\" w"
+    " JOIN \"outbox\".\"window\" p ON p.n = w.n - 1"
+    " CROSS JOIN LATERAL " PG_BETWEEN("p.hi", "w.hi") " l"
+    " WHERE w.n BETWEEN $1 AND $3 AND (w.n > $1 OR l.position > $2)"
+    " AND (1::bigint << l.lane) & $4 <> 0 LIMIT $5")
+/* Of one window, in no order, or in that of reading: $3 a bit for each lane,
+ * $4 rows at most.  The window and lanes are not asked for: this is what the
+ * speed of a relay depends on. */
+#define PG_WINDOW_ROWS(which) \
+    "SELECT NULL::bigint, position, id, topic, type, key, content_type," \
+    " headers, payload, published_ms, expires_ms, NULL::smallint" \
+    " FROM \"outbox\".log WHERE " which " AND position > $2" \
+    " AND (1::bigint << lane) & $3 <> 0"
+#define PG_WINDOW_HI(n) \
+    "(SELECT hi FROM \"outbox\".\"window\" WHERE n = " n ")"
+#define PG_ONE_WINDOW \
+    PG_WINDOW_ROWS("xid >= (SELECT pg_snapshot_xmax(" PG_WINDOW_HI("$1::bigint - 1") \
+        ")) AND xid < (SELECT pg_snapshot_xmax(" PG_WINDOW_HI("$1") "))" \
+        " AND pg_visible_in_snapshot(xid, " PG_WINDOW_HI("$1") ")") \
+    " UNION ALL " \
+    PG_WINDOW_ROWS("xid = ANY (ARRAY(SELECT x FROM pg_snapshot_xip(" \
+        PG_WINDOW_HI("$1::bigint - 1") ") x WHERE pg_visible_in_snapshot(x, " \
+        PG_WINDOW_HI("$1") ")))")
+OB_PG_STATEMENT(PG_READ, PG_ONE_WINDOW " LIMIT $4")
+OB_PG_STATEMENT(PG_READ_SOME, PG_ONE_WINDOW " ORDER BY 2 LIMIT $4")
 /* Is there anything that window $1, the newest known, does not have? */
 OB_PG_STATEMENT(PG_NEWS,
     "SELECT h.n <> $1 OR EXISTS (SELECT FROM "

@@ -236,14 +236,16 @@ static int place_compare(const void *a, const void *b)
     return x->position < y->position ? -1 : x->position > y->position;
 }
 
-/* Rows come in the order of transactions, which is nearly ours. */
-static void places_set(ob_pg_windows *w)
+/* Rows come in the order of transactions, which is nearly ours; those of a
+ * single window do not say which it is. */
+static void places_set(ob_pg_windows *w, int64_t window)
 {
     bool in_order = true;
 
     for (int i = 0; i < w->rows; i++) {
-        w->place[i] = (ob_pg_place){ ob_pg_get_int8(w->res, i, 0),
-                                     ob_pg_get_int8(w->res, i, 1), i };
+        int64_t n = PQgetisnull(w->res, i, 0) ? window
+                                              : ob_pg_get_int8(w->res, i, 0);
+        w->place[i] = (ob_pg_place){ n, ob_pg_get_int8(w->res, i, 1), i };
         in_order = in_order && (i == 0 ||
                    place_compare(&w->place[i - 1], &w->place[i]) < 0);
     }
@@ -263,7 +265,7 @@ static void chunk_set(ob_pg_windows *w, PGresult *res, int rows,
     w->from = *from;
     w->lanes = lanes;
     w->end = (outbox_cursor){ .window = last + 1 };
-    places_set(w);
+    places_set(w, last);
     if (!all) {
         w->end.window = w->place[rows - 1].window;
         w->end.position = w->place[rows - 1].position;
@@ -290,9 +292,17 @@ static void ask_for(const ob_pg_windows *w, const outbox_cursor *from,
     ask->limit = w->limit;
     ob_pg_int8(p, ask->from.window);
     ob_pg_int8(p, ask->from.position);
-    ob_pg_int8(p, ask->last);
+    if (ask->last > ask->from.window)
+        ob_pg_int8(p, ask->last);
     ob_pg_int8(p, (int64_t)ask->lanes);
     ob_pg_int8(p, ask->limit + !ask->sorted);
+}
+
+static enum ob_pg_stmt reads(const ob_pg_ask *ask)
+{
+    if (ask->last > ask->from.window)
+        return PG_READ_MANY;
+    return ask->sorted ? PG_READ_SOME : PG_READ;
 }
 
 static void got(ob_pg_windows *w, PGresult *res, const ob_pg_ask *ask)
@@ -326,8 +336,7 @@ static int chunk_read(ob_pg *st, const outbox_cursor *from,
     w->ahead = NULL;
     if (res == NULL || memcmp(&ask, &w->next, sizeof ask) != 0) {
         PQclear(res);
-        res = ob_pg_run(st, w->sorted ? PG_READ_SOME : PG_READ, &p,
-                        "read the log", &rc, err);
+        res = ob_pg_run(st, reads(&ask), &p, "read the log", &rc, err);
     }
     if (res != NULL)
         got(w, res, &ask);
@@ -362,8 +371,7 @@ void ob_pg_chunk_ahead(ob_pg *st, const outbox_lane *lanes, uint32_t n)
         w->end.window > w->head)
         return;
     ask_for(w, &w->end, lanes, n, &w->next, &p);
-    ob_pg_send(st, w->next.sorted ? PG_READ_SOME : PG_READ, &p,
-               "read the log", &err);
+    ob_pg_send(st, reads(&w->next), &p, "read the log", &err);
 }
 
 /* 1: there is a chunk, 0: there is nothing new. */
