@@ -108,8 +108,8 @@ OB_PG_STATEMENT(PG_READ_MANY,
 #define PG_WINDOW_HI(n) \
     "(SELECT hi FROM \"outbox\".\"window\" WHERE n = " n ")"
 #define PG_ONE_WINDOW \
-    PG_WINDOW_ROWS("xid >= (SELECT pg_snapshot_xmax(" PG_WINDOW_HI("$1::bigint - 1") \
-        ")) AND xid < (SELECT pg_snapshot_xmax(" PG_WINDOW_HI("$1") "))" \
+    PG_WINDOW_ROWS("xid >= (SELECT pg_snapshot_xmax(" \
+        PG_WINDOW_HI("$1::bigint - 1") ")) AND xid < (SELECT pg_snapshot_xmax(" PG_WINDOW_HI("$1") "))" \
         " AND pg_visible_in_snapshot(xid, " PG_WINDOW_HI("$1") ")") \
     " UNION ALL " \
     PG_WINDOW_ROWS("xid = ANY (ARRAY(SELECT x FROM pg_snapshot_xip(" \
@@ -253,7 +253,8 @@ OB_PG_STATEMENT(PG_PROMOTE,
     " INSERT INTO \"outbox\".log (seg, lane, id, topic, type, key,"
     " content_type, headers, payload, published_ms, expires_ms)"
     " SELECT m.seg, lane, id, topic, type, key, content_type, headers,"
-    " payload, greatest(published_ms, due_ms), expires_ms FROM due, \"outbox\".meta m"
+    " payload, greatest(published_ms, due_ms), expires_ms"
+    " FROM due, \"outbox\".meta m"
     " ORDER BY due_ms, seq")
 
 /* Whoever is behind most: windows up to n are passed by all lanes.  NULL
