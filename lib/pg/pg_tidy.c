@@ -240,7 +240,7 @@ static int log_tidy(ob_pg *st, const tidy_state *t, outbox_error *err)
     int next = (t->seg + 1) % OB_PG_SEGMENTS, emptied = 0, rc = OUTBOX_OK;
 
     for (int i = 0; i < OB_PG_SEGMENTS && rc == OUTBOX_OK; i++) {
-        if (i == t->seg || t->log[i] == 0)
+        if (i == t->seg || t->log[i] == 0 || !t->passed)
             continue;
         rc = segment_trim(st, i, err);
         emptied += rc > 0;
@@ -276,7 +276,7 @@ int ob_pg_trim(outbox_store *s, int limit, outbox_error *err)
     int emptied = 0, rc = ob_pg_alone(st, err);
     if (rc == OUTBOX_OK)
         rc = tidy_look(st, &t, err);
-    if (rc == OUTBOX_OK && t.passed)
+    if (rc == OUTBOX_OK)
         emptied = rc = log_tidy(st, &t, err);
     if (rc >= 0 && t.ack[t.ack_seg] >= ACK_BYTES)
         rc = ack_rotate(st, 1 - t.ack_seg, err);

@@ -159,7 +159,7 @@ static void temperature(ob_pg *st, int64_t slept_us)
 }
 
 /* Without the bell: publishers have better things to do. */
-static int rest(ob_pg *st, int wake_fd, int64_t until_us)
+static int rest_awhile(ob_pg *st, int wake_fd, int64_t until_us)
 {
     int64_t now_us = outbox_monotonic_us();
     bool woken = false, rings;
@@ -193,7 +193,7 @@ int ob_pg_wait(outbox_store *s, int wake_fd, int hint, int timeout_ms)
     if (hint)
         st->alert_us = start_us;
     if (st->hot >= HOT && st->found)
-        return rest(st, wake_fd, until_us);
+        return rest_awhile(st, wake_fd, until_us);
     if (st->hot >= HOT)
         st->hot = 0;
     int rings = rung(st);
