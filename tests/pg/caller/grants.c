@@ -68,7 +68,7 @@ static void grant_all(place *p, const grants *g, const char *role)
         grant(p, g->text[i], role, true);
 }
 
-static void role_make(place *p, const char *role, char conninfo[400])
+static void role_make(place *p, const char *role, char conninfo[800])
 {
     char name[100];
     grants g;
@@ -77,7 +77,7 @@ static void role_make(place *p, const char *role, char conninfo[400])
     sql(p->db->conn, "CREATE ROLE %s LOGIN", name);
     grants_read(&g, role);
     grant_all(p, &g, role);
-    snprintf(conninfo, 400, "%s user=%s", p->db->conninfo, name);
+    snprintf(conninfo, 800, "%s user=%s", p->db->conninfo, name);
 }
 
 static void role_drop(place *p, const char *role)
@@ -123,7 +123,7 @@ START_TEST(a_publisher_needs_each_grant)
 {
     place p;
     grants g;
-    char conninfo[400];
+    char conninfo[800];
     outbox_error err;
 
     place_open(&p, NULL);
@@ -155,7 +155,7 @@ START_TEST(a_publisher_cannot_forge)
         { "published_ms", "0" }
     };
     place p;
-    char conninfo[400], insert[300];
+    char conninfo[800], insert[300];
 
     place_open(&p, NULL);
     role_make(&p, "app", conninfo);
@@ -212,7 +212,7 @@ static void each_needed(place *p, const char *role,
                         int (*act)(const char *conninfo, outbox_error *err))
 {
     grants g;
-    char conninfo[400];
+    char conninfo[800];
     outbox_error err;
 
     role_make(p, role, conninfo);
@@ -301,7 +301,7 @@ static void looks(place *p, const char *conninfo, bool may_write)
 START_TEST(a_relay_and_a_reader)
 {
     place p;
-    char conninfo[400];
+    char conninfo[800];
     outbox_event ev = event("k"), bad = event("bad");
 
     bad.topic = "bad";
@@ -328,7 +328,7 @@ START_TEST(migrating_into_a_schema_of_another)
     place p;
     outbox_options opt = { .size = sizeof opt, .schema = "theirs" };
     outbox_t *ob;
-    char name[100], conninfo[400];
+    char name[100], conninfo[800];
 
     place_open(&p, NULL);
     role_name(&p, "owner", name);
