@@ -20,7 +20,7 @@
 typedef struct impostor {
     int         fd;
     pthread_t   thread;
-    char        dir[200], path[230], conninfo[400];
+    char        dir[200], path[230], conninfo[800];
     const char *says;                   /* after the first message */
     size_t      length;
     int         times;                  /* how many connections */
@@ -170,7 +170,7 @@ END_TEST
 
 START_TEST(nobody_there)
 {
-    char conninfo[400];
+    char conninfo[800];
 
     snprintf(conninfo, sizeof conninfo, "host=%s password=sesame",
              tmp_new("nobody"));
@@ -182,7 +182,7 @@ END_TEST
 
 START_TEST(a_database_or_role_that_is_not_there)
 {
-    char conninfo[400];
+    char conninfo[800];
 
     snprintf(conninfo, sizeof conninfo, "%s dbname=nowhere password=sesame",
              getenv("OUTBOX_TEST_PG"));
@@ -196,7 +196,7 @@ END_TEST
 START_TEST(a_role_at_its_limit)
 {
     place p;
-    char conninfo[400];
+    char conninfo[800];
 
     place_open(&p, NULL);
     sql(p.conn, "CREATE ROLE %s_few LOGIN CONNECTION LIMIT 0", p.db->name);
