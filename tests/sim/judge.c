@@ -289,6 +289,31 @@ void judge_acquire(process *p, const outbox_lane *lanes, uint32_t n)
     p->activity++;
 }
 
+void judge_start(process *p, int64_t position)
+{
+    sim *w = p->w;
+
+    for (int i = 0; i < w->n_log; i++) {
+        if (w->events[w->log[i]].position == position)
+            view_of(w, p->sub, w->log[i])->ahead_by = p->incarnation;
+    }
+}
+
+/* Its own goodbye frees what it does not know that it has. */
+void judge_leave(process *p, const uint8_t id[16])
+{
+    sim *w = p->w;
+
+    for (int i = 0; i < w->plan.lanes; i++) {
+        lane *l = &w->subs[p->sub].lanes[i];
+        if (l->owner != p->incarnation || memcmp(id, p->relay->id, 16) != 0)
+            continue;
+        l->owner = 0;
+        l->moves++;
+        lane_forgotten(p, i);
+    }
+}
+
 void judge_forget(process *p)
 {
     sim *w = p->w;
