@@ -364,6 +364,7 @@ int ob_lease_turn(outbox_relay_t *r, outbox_error *err)
         give_back(r, have - share);
     if ((have < share || forgotten(r) > 0) && ob_lease_valid(r, r->now_ms))
         rc = take(r, have < share ? share - have : 0, err);
-    plan_next_look(r, ob_lease_count(r) < share);
+    if (rc == OUTBOX_OK)                /* else it is due still */
+        plan_next_look(r, ob_lease_count(r) < share);
     return rc;
 }

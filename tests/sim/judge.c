@@ -299,21 +299,6 @@ void judge_start(process *p, int64_t position)
     }
 }
 
-/* Its own goodbye frees what it does not know that it has. */
-void judge_leave(process *p, const uint8_t id[16])
-{
-    sim *w = p->w;
-
-    for (int i = 0; i < w->plan.lanes; i++) {
-        lane *l = &w->subs[p->sub].lanes[i];
-        if (l->owner != p->incarnation || memcmp(id, p->relay->id, 16) != 0)
-            continue;
-        l->owner = 0;
-        l->moves++;
-        lane_forgotten(p, i);
-    }
-}
-
 void judge_forget(process *p)
 {
     sim *w = p->w;

@@ -127,10 +127,8 @@ static int sim_leave(outbox_store *st, int64_t sub, const uint8_t me[16],
 
     if (rc == OUTBOX_OK)
         rc = INNER(st)->leave(inner_of(st), sub, me, err);
-    if (rc == OUTBOX_OK) {
+    if (rc == OUTBOX_OK)
         record(p->w, M_LEAVE, p->incarnation, 0, 0, 0);
-        judge_leave(p, me);
-    }
     return leave(st, MEM_LEAVE, rc, err);
 }
 
