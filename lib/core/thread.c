@@ -255,10 +255,11 @@ static int find_own_lanes(outbox_relay_t *r, int64_t until_ms,
 {
     int rc = OUTBOX_OK;
 
-    while (r->attached && r->look_ms == 0 &&
+    while (r->attached && (r->look_ms == 0 || ob_lease_forgotten(r) > 0) &&
            (rc == OUTBOX_OK || rc == OUTBOX_EBUSY) &&
            outbox_monotonic_us() / 1000 < until_ms) {
         r->now_ms = ob_relay_clock(r);
+        r->look_ms = 0;                 /* now */
         rc = ob_lease_turn(r, err);
     }
     return rc == OUTBOX_EBUSY ? OUTBOX_OK : rc;
