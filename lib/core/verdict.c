@@ -122,10 +122,10 @@ static bool is_head(const outbox_relay_t *r, const ob_slot *s)
     return s->prev == OB_NONE && !r->lanes[s->lane].leaving;
 }
 
-/* It failed, and is not with the transport again. */
+/* It failed, is not with the transport again, and no late ACK has come. */
 static bool is_waiting_suspect(const outbox_relay_t *r, const ob_slot *s)
 {
-    return s->suspect && is_head(r, s) &&
+    return s->suspect && is_head(r, s) && s->verdict == 0 &&
            (s->state == OB_WAITING || s->state == OB_READY);
 }
 
@@ -429,7 +429,7 @@ void ob_verdict_recall(outbox_relay_t *r)
 {
     for (uint64_t i = 0; i < ob_window_used(&r->win); i++) {
         ob_slot *s = ob_window_nth(&r->win, i);
-        if (is_head(r, s) && is_recalled(r, s) &&
+        if (is_head(r, s) && is_recalled(r, s) && s->verdict == 0 &&
             (s->state == OB_WAITING || s->state == OB_READY))
             park(r, s, 0);
     }
@@ -439,7 +439,7 @@ void ob_verdict_take_back(outbox_relay_t *r)
 {
     for (uint64_t i = 0; i < ob_window_used(&r->win); i++) {
         ob_slot *s = ob_window_nth(&r->win, i);
-        if (s->precounted && s->state < OB_DOOMED)
+        if (s->precounted && s->state < OB_DOOMED && s->verdict == 0)
             park(r, s, 0);
     }
 }
