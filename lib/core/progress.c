@@ -193,8 +193,8 @@ static void chain_saved(outbox_relay_t *r, const ob_slot *s,
         b->dead = true;
     else if (s->when_ms > 0)
         ob_blocked_due(r, b, r->now_ms + s->when_ms);
-    else if (b->loaded == 0 && b->due_ms == INT64_MAX)
-        ob_blocked_due(r, b, r->now_ms);
+    else if (b->loaded == 0)            /* its time may have been passed by */
+        ob_blocked_due(r, b, b->due_ms == INT64_MAX ? r->now_ms : b->due_ms);
 }
 
 static void log_fate(outbox_relay_t *r, const ob_slot *s)
