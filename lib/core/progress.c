@@ -160,7 +160,7 @@ static uint32_t collect_lanes(const outbox_relay_t *r, const reach *lanes,
         const ob_lane *l = &r->lanes[i];
         bool moved = ob_cursor_follows(&lanes[i].to, &l->saved);
         bool leaves = l->leaving && (!lanes[i].busy || r->closing);
-        bool acquitted = l->on_trial && r->win.inflight == 0;
+        bool acquitted = l->on_trial && (r->win.inflight == 0 || r->closing);
         if (!l->mine || !(moved || lanes[i].changed || leaves || acquitted))
             continue;
         memset(&io[n], 0, sizeof io[n]);

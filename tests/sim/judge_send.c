@@ -123,7 +123,8 @@ static void check_blocked(process *p, int e)
         w->subs[p->sub].plan->opt.on_dead != OUTBOX_DEAD_BLOCKS_KEY)
         return;
     for (int q = w->last_of_key[key]; q >= 0; q = w->events[q].before) {
-        if (w->events[q].views[p->sub].dead > 0)
+        if (w->events[q].order < w->events[e].order &&
+            w->events[q].views[p->sub].dead > 0)
             violation(w, "blocked", "event %d is sent, and event %d of its "
                                     "key is dead", e, q);
     }
