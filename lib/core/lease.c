@@ -151,6 +151,7 @@ static int lane_taken(outbox_relay_t *r, const outbox_lane *got,
 {
     ob_lane *l = &r->lanes[got->lane];
 
+    memcpy(l->owner, r->id, sizeof l->owner);
     l->mine = true;
     l->leaving = false;
     l->lease++;

@@ -344,7 +344,7 @@ void judge_step(process *p, int rc)
     if (rc < 0)
         judge_forget(p);        /* verdicts that came since the store failed */
     if (p->activity != p->activity_seen || p->n_unsettled > 0 || rc < 0 ||
-        p->busy || s->paused || s->gone || !p->open ||
+        p->busy || s->paused || p->relay->sub.paused || s->gone || !p->open ||
         p->relay->stats.breaker_open != 0) {
         p->activity_seen = p->activity;
         p->quiet_ms = INT64_MAX;
