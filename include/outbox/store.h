@@ -242,7 +242,8 @@ struct outbox_store_ops {
                    outbox_error *err);
     int (*count)(outbox_store *st, int64_t sub, outbox_counts *out,
                  outbox_error *err);
-    /* Remove relay me's row, and release what lanes it still has. */
+    /* Remove relay me's row, unless it owns a lane: it may be another that
+     * seemed dead, and has come back. */
     int (*leave)(outbox_store *st, int64_t sub, const uint8_t me[16],
                  outbox_error *err);
 

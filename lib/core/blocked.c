@@ -239,7 +239,7 @@ static void park_blocked(outbox_relay_t *r)
     pthread_mutex_lock(&r->lock);
     for (uint64_t i = 0; i < ob_window_used(&r->win); i++) {
         ob_slot *s = ob_window_nth(&r->win, i);
-        if (s->seq == 0 && s->prev == OB_NONE &&
+        if (s->seq == 0 && s->prev == OB_NONE && s->verdict == 0 &&
             (s->state == OB_READY || s->state == OB_WAITING) &&
             ob_blocked_find(r, s->chain) != NULL)
             ob_window_doom(&r->win, s, OUTBOX_PARK);

@@ -151,6 +151,7 @@ static int lane_taken(outbox_relay_t *r, const outbox_lane *got,
 {
     ob_lane *l = &r->lanes[got->lane];
 
+    memcpy(l->owner, r->id, sizeof l->owner);
     l->mine = true;
     l->leaving = false;
     l->lease++;
@@ -182,7 +183,7 @@ static bool owns(const outbox_relay_t *r, const ob_lane *l)
     return !l->mine && memcmp(l->owner, r->id, 16) == 0;
 }
 
-static uint32_t forgotten(const outbox_relay_t *r)
+uint32_t ob_lease_forgotten(const outbox_relay_t *r)
 {
     uint32_t n = 0;
 
@@ -362,8 +363,10 @@ int ob_lease_turn(outbox_relay_t *r, outbox_error *err)
     uint32_t share = r->draining ? 0 : fair_share(r), have = staying(r);
     if (have > share)
         give_back(r, have - share);
-    if ((have < share || forgotten(r) > 0) && ob_lease_valid(r, r->now_ms))
+    if ((have < share || ob_lease_forgotten(r) > 0) &&
+        ob_lease_valid(r, r->now_ms))
         rc = take(r, have < share ? share - have : 0, err);
-    plan_next_look(r, ob_lease_count(r) < share);
+    if (rc == OUTBOX_OK)                /* else it is due still */
+        plan_next_look(r, ob_lease_count(r) < share);
     return rc;
 }

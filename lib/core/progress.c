@@ -160,7 +160,7 @@ static uint32_t collect_lanes(const outbox_relay_t *r, const reach *lanes,
         const ob_lane *l = &r->lanes[i];
         bool moved = ob_cursor_follows(&lanes[i].to, &l->saved);
         bool leaves = l->leaving && (!lanes[i].busy || r->closing);
-        bool acquitted = l->on_trial && r->win.inflight == 0;
+        bool acquitted = l->on_trial && (r->win.inflight == 0 || r->closing);
         if (!l->mine || !(moved || lanes[i].changed || leaves || acquitted))
             continue;
         memset(&io[n], 0, sizeof io[n]);
@@ -193,8 +193,8 @@ static void chain_saved(outbox_relay_t *r, const ob_slot *s,
         b->dead = true;
     else if (s->when_ms > 0)
         ob_blocked_due(r, b, r->now_ms + s->when_ms);
-    else if (b->loaded == 0 && b->due_ms == INT64_MAX)
-        ob_blocked_due(r, b, r->now_ms);
+    else if (b->loaded == 0)            /* its time may have been passed by */
+        ob_blocked_due(r, b, b->due_ms == INT64_MAX ? r->now_ms : b->due_ms);
 }
 
 static void log_fate(outbox_relay_t *r, const ob_slot *s)

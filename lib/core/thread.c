@@ -248,6 +248,23 @@ static int drain(outbox_relay_t *r, int64_t until_ms, outbox_error *err)
     return rc;
 }
 
+/* What the store has as ours and we have forgotten, as an error of it made us
+ * begin anew, is taken back, that it may be given up. */
+static int find_own_lanes(outbox_relay_t *r, int64_t until_ms,
+                          outbox_error *err)
+{
+    int rc = OUTBOX_OK;
+
+    while (r->attached && (r->look_ms == 0 || ob_lease_forgotten(r) > 0) &&
+           (rc == OUTBOX_OK || rc == OUTBOX_EBUSY) &&
+           outbox_monotonic_us() / 1000 < until_ms) {
+        r->now_ms = ob_relay_clock(r);
+        r->look_ms = 0;                 /* now */
+        rc = ob_lease_turn(r, err);
+    }
+    return rc == OUTBOX_EBUSY ? OUTBOX_OK : rc;
+}
+
 /* Give the lanes back with the progress made, and say goodbye.  A database
  * that does not answer is given up until the same time as the drain: its
  * leases run out by themselves. */
@@ -258,17 +275,17 @@ static int farewell(outbox_relay_t *r, int64_t until_ms, outbox_error *err)
 
     if (until_ms < least_ms)            /* the drain has had it all */
         until_ms = least_ms;
+    rc = find_own_lanes(r, until_ms, err);
     for (uint32_t i = 0; i < r->sub.lanes; i++)
         r->lanes[i].leaving = r->lanes[i].mine;
     r->closing = true;
     pthread_mutex_lock(&r->lock);
     ob_verdict_take_back(r);
     pthread_mutex_unlock(&r->lock);
-    while (r->attached && ob_lease_count(r) > 0) {
+    while ((rc == OUTBOX_OK || rc == OUTBOX_EBUSY) && r->attached &&
+           ob_lease_count(r) > 0) {
         r->now_ms = ob_relay_clock(r);
         rc = ob_progress_save(r, err);
-        if (rc != OUTBOX_OK && rc != OUTBOX_EBUSY)
-            break;
         if (rc == OUTBOX_EBUSY && outbox_monotonic_us() / 1000 >= until_ms)
             break;
     }

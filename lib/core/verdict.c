@@ -14,8 +14,10 @@
  * Probably: bad events may come in crowds.  An event whose chain has passed
  * lately is a witness: it is sent at once, pause or no pause, and if it
  * passes, the crowd is guilty; if it fails, the pause is real.  Without a
- * witness the probe is an event that has not failed yet, by chance.  What
- * failed before a real pause is forgiven, but only once.
+ * witness the probe is an event that has not failed yet, by chance; and when it
+ * has failed and the window is full, the crowd is set aside, uncounted, until
+ * a witness is read.  What failed before a real pause is forgiven, but only
+ * once.
  *
  *   CLOSED --- breaker_failures suspects ---> OPEN --- pause ---> HALF_OPEN
  *     ^                                         ^                    |
@@ -73,8 +75,7 @@ static void breaker_open(outbox_relay_t *r, bool longer)
 
     if (r->breaker == OB_CLOSED) {
         r->breaker_pause_ms = r->opt.breaker_ms;
-        r->doubtful = true;
-        r->probe_failed = false;
+        r->doubtful = r->probe_failed = true;
         ob_relay_log(r, LOG_WARNING,
                      "breaker open: %u events in a row failed",
                      (unsigned)r->win.suspects);
@@ -122,10 +123,10 @@ static bool is_head(const outbox_relay_t *r, const ob_slot *s)
     return s->prev == OB_NONE && !r->lanes[s->lane].leaving;
 }
 
-/* It failed, and is not with the transport again. */
+/* It failed, is not with the transport again, and no late ACK has come. */
 static bool is_waiting_suspect(const outbox_relay_t *r, const ob_slot *s)
 {
-    return s->suspect && is_head(r, s) &&
+    return s->suspect && is_head(r, s) && s->verdict == 0 &&
            (s->state == OB_WAITING || s->state == OB_READY);
 }
 
@@ -404,11 +405,33 @@ void ob_verdict_set_aside(outbox_relay_t *r, ob_slot *s)
     park(r, s, 0);
 }
 
+/* The window is full of strangers, and a witness may stand behind them in the
+ * log: they make room by the batch, until one is read.  It is tried at once. */
+static bool seek_witness(outbox_relay_t *r)
+{
+    uint64_t most = OB_MAX_CHANGES;
+
+    if (r->parked + most > r->opt.max_parked)
+        return false;
+    for (uint64_t i = 0; i < ob_window_used(&r->win); i++) {
+        ob_slot *s = ob_window_nth(&r->win, i);
+        if (r->win.doomed < most && s->seq == 0 && is_head(r, s) &&
+            s->verdict == 0 && r->lanes[s->lane].trials == 0 &&
+            (s->state == OB_READY || s->state == OB_WAITING))
+            park(r, s, 0);
+    }
+    r->doubtful = r->doubtful || r->win.doomed > 0;
+    return r->win.doomed > 0;
+}
+
 /* The window is full of suspects and of what waits behind them, so that nobody
  * else can be read who might pass. */
 void ob_verdict_make_room(outbox_relay_t *r)
 {
     if (!may_set_aside(r))
+        return;
+    if (r->breaker != OB_CLOSED && r->full && r->has_records &&
+        find_witness(r) == NULL && seek_witness(r))
         return;
     ob_slot *s = ob_verdict_has_fresh(r) ? NULL : oldest_suspect(r);
     if (s != NULL)
@@ -429,7 +452,7 @@ void ob_verdict_recall(outbox_relay_t *r)
 {
     for (uint64_t i = 0; i < ob_window_used(&r->win); i++) {
         ob_slot *s = ob_window_nth(&r->win, i);
-        if (is_head(r, s) && is_recalled(r, s) &&
+        if (is_head(r, s) && is_recalled(r, s) && s->verdict == 0 &&
             (s->state == OB_WAITING || s->state == OB_READY))
             park(r, s, 0);
     }
@@ -439,7 +462,7 @@ void ob_verdict_take_back(outbox_relay_t *r)
 {
     for (uint64_t i = 0; i < ob_window_used(&r->win); i++) {
         ob_slot *s = ob_window_nth(&r->win, i);
-        if (s->precounted && s->state < OB_DOOMED)
+        if (s->precounted && s->state < OB_DOOMED && s->verdict == 0)
             park(r, s, 0);
     }
 }

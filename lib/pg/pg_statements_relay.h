@@ -169,9 +169,9 @@ OB_PG_STATEMENT(PG_REWIND,
     " FROM \"outbox\".lane l, \"outbox\".meta m"
     " WHERE l.sub = $1 AND l.lane = $2")
 OB_PG_STATEMENT(PG_LEAVE,
-    "WITH r AS (UPDATE \"outbox\".lane SET owner = NULL"
-    " WHERE sub = $1 AND owner = $2)"
-    " DELETE FROM \"outbox\".relay WHERE sub = $1 AND relay = $2")
+    "DELETE FROM \"outbox\".relay WHERE sub = $1 AND relay = $2"
+    " AND NOT EXISTS (SELECT FROM \"outbox\".lane WHERE sub = $1"
+    " AND owner = $2)")
 OB_PG_STATEMENT(PG_TRIAL,
     "UPDATE \"outbox\".lane SET trying = $5, starts ="
     " CASE WHEN trying = $5 THEN starts + 1 ELSE 1 END"

@@ -243,19 +243,6 @@ int ob_sqlite_acquire(outbox_store *s, int64_t sub, const uint8_t me[16],
     return ob_sqlite_end(st, rc, err);
 }
 
-static int leave_step(ob_sqlite *st, enum ob_sqlite_stmt which, int64_t sub,
-                      const uint8_t me[16], outbox_error *err)
-{
-    int rc;
-    sqlite3_stmt *stmt = ob_sqlite_stmt(st, which, &rc, err);
-
-    if (stmt == NULL)
-        return rc;
-    sqlite3_bind_int64(stmt, 1, sub);
-    sqlite3_bind_blob(stmt, 2, me, 16, SQLITE_STATIC);
-    return ob_sqlite_run(st, stmt, "leave", err);
-}
-
 int ob_sqlite_leave(outbox_store *s, int64_t sub, const uint8_t me[16],
                     outbox_error *err)
 {
@@ -264,9 +251,12 @@ int ob_sqlite_leave(outbox_store *s, int64_t sub, const uint8_t me[16],
 
     if (rc != OUTBOX_OK)
         return rc;
-    rc = leave_step(st, SQ_RELEASE, sub, me, err);
-    if (rc == OUTBOX_OK)
-        rc = leave_step(st, SQ_LEAVE, sub, me, err);
+    sqlite3_stmt *stmt = ob_sqlite_stmt(st, SQ_LEAVE, &rc, err);
+    if (stmt != NULL) {
+        sqlite3_bind_int64(stmt, 1, sub);
+        sqlite3_bind_blob(stmt, 2, me, 16, SQLITE_STATIC);
+        rc = ob_sqlite_run(st, stmt, "leave", err);
+    }
     return ob_sqlite_end(st, rc, err);
 }
 

@@ -72,10 +72,9 @@ static const char *const sqlite_statements[SQ_COUNT_STMTS] = {
         "SELECT relay, beat, want FROM main.\"outbox_relay\""
         " WHERE sub = ?1 ORDER BY relay LIMIT ?2",
     [SQ_LEAVE] =
-        "DELETE FROM main.\"outbox_relay\" WHERE sub = ?1 AND relay = ?2",
-    [SQ_RELEASE] =
-        "UPDATE main.\"outbox_lane\" SET owner = NULL WHERE sub = ?1"
-        " AND owner = ?2",
+        "DELETE FROM main.\"outbox_relay\" WHERE sub = ?1 AND relay = ?2"
+        " AND NOT EXISTS (SELECT 1 FROM main.\"outbox_lane\" WHERE sub = ?1"
+        " AND owner = ?2)",
     [SQ_TAKE] =
         "UPDATE main.\"outbox_lane\" AS l SET owner = ?3, token = token + 1,"
         " crashes = CASE WHEN owner IS NULL THEN 0 WHEN owner = ?3"

@@ -650,6 +650,17 @@ int mem_op_blocked(outbox_store *st, int64_t sub, uint32_t lane,
 
 /* ---- leaving -------------------------------------------------------- */
 
+static bool owns_lane(mem_db *db, int64_t sub, const uint8_t id[16])
+{
+    bool owns = false;
+
+    for (uint32_t i = 0; i < OUTBOX_MAX_LANES && !owns; i++) {
+        const mem_lane *l = find_lane(db, sub, i);
+        owns = l != NULL && memcmp(l->owner, id, sizeof l->owner) == 0;
+    }
+    return owns;
+}
+
 int mem_op_leave(outbox_store *st, int64_t sub, const uint8_t me[16],
                      outbox_error *err)
 {
@@ -658,13 +669,8 @@ int mem_op_leave(outbox_store *st, int64_t sub, const uint8_t me[16],
 
     if (rc != OUTBOX_OK)
         return rc;
-    for (uint32_t i = 0; i < OUTBOX_MAX_LANES; i++) {
-        mem_lane *l = find_lane(db, sub, i);
-        if (l != NULL && memcmp(l->owner, me, sizeof l->owner) == 0)
-            memset(l->owner, 0, sizeof l->owner);
-    }
     mem_relay *r = find_relay(db, sub, me);
-    if (r != NULL)
+    if (r != NULL && !owns_lane(db, sub, me))
         mem_remove(&db->relays, sizeof *r,
                    (size_t)(r - (mem_relay *)db->relays.at));
     return mem_exit(st, MEM_LEAVE, OUTBOX_OK, err);

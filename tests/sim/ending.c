@@ -98,8 +98,9 @@ static bool is_blocked(const sim *w, int s, int e)
          q = w->events[q].before) {
         if (blocks && w->events[q].views[s].dead > 0)
             return true;
+        const view *v = &w->events[q].views[s];
         bool ahead = w->events[q].order < w->events[e].order ||
-                     (w->subs[s].replayed && w->events[q].views[s].parked > 0);
+                     ((w->subs[s].replayed || v->was_dead) && v->parked > 0);
         if (q != e && ahead && event_wanted(w, s, q) && is_hopeless(w, s, q))
             return true;
     }

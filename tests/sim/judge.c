@@ -289,6 +289,16 @@ void judge_acquire(process *p, const outbox_lane *lanes, uint32_t n)
     p->activity++;
 }
 
+void judge_start(process *p, int64_t position)
+{
+    sim *w = p->w;
+
+    for (int i = 0; i < w->n_log; i++) {
+        if (w->events[w->log[i]].position == position)
+            view_of(w, p->sub, w->log[i])->ahead_by = p->incarnation;
+    }
+}
+
 void judge_forget(process *p)
 {
     sim *w = p->w;

@@ -123,7 +123,8 @@ static void check_blocked(process *p, int e)
         w->subs[p->sub].plan->opt.on_dead != OUTBOX_DEAD_BLOCKS_KEY)
         return;
     for (int q = w->last_of_key[key]; q >= 0; q = w->events[q].before) {
-        if (w->events[q].views[p->sub].dead > 0)
+        if (w->events[q].order < w->events[e].order &&
+            w->events[q].views[p->sub].dead > 0)
             violation(w, "blocked", "event %d is sent, and event %d of its "
                                     "key is dead", e, q);
     }
@@ -343,7 +344,7 @@ void judge_step(process *p, int rc)
     if (rc < 0)
         judge_forget(p);        /* verdicts that came since the store failed */
     if (p->activity != p->activity_seen || p->n_unsettled > 0 || rc < 0 ||
-        p->busy || s->paused || s->gone || !p->open ||
+        p->busy || s->paused || p->relay->sub.paused || s->gone || !p->open ||
         p->relay->stats.breaker_open != 0) {
         p->activity_seen = p->activity;
         p->quiet_ms = INT64_MAX;

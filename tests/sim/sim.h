@@ -372,6 +372,8 @@ void judge_attach(process *p);
 void judge_acquire(process *p, const outbox_lane *lanes, uint32_t n);
 void judge_save(process *p, const outbox_lane *lanes, uint32_t n,
                 const outbox_change *changes, size_t n_changes);
+/* A start was noted, whether it is made or not. */
+void judge_start(process *p, int64_t position);
 void judge_forget(process *p);          /* the store failed it */
 void judge_death(process *p);
 void judge_step(process *p, int rc);

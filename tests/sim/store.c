@@ -210,6 +210,7 @@ static int sim_trial(outbox_store *st, int64_t sub, const uint8_t me[16],
     if (rc >= 0) {
         record(p->w, M_TRIAL, p->incarnation, of->lane, position, rc);
         tally(p->w, T_TRIALS);
+        judge_start(p, position);
     }
     return leave(st, MEM_TRIAL, rc, err);
 }
