@@ -60,7 +60,7 @@ OB_PG_STATEMENT(PG_CUT,
     " d.n IS NOT NULL AND c.n IS NULL FROM h CROSS JOIN t"
     " LEFT JOIN d ON true LEFT JOIN c ON true LEFT JOIN LATERAL "
     PG_BETWEEN("d.hi", "pg_current_snapshot()") " l ON c.n IS NOT NULL"
-    " AND (1::bigint << l.lane) & $3 <> 0 ORDER BY l.position LIMIT $4")
+    " AND (1::bigint << l.lane) & $3 <> 0 LIMIT $4")
 /* The snapshots that publishers took on the way, each without its own
  * transaction, in the order of how many transactions had ended: a long
  * backlog is cut by them.  $1 as $2 above.  All of these windows or none:
@@ -109,7 +109,8 @@ OB_PG_STATEMENT(PG_READ_MANY,
     "(SELECT hi FROM \"outbox\".\"window\" WHERE n = " n ")"
 #define PG_ONE_WINDOW \
     PG_WINDOW_ROWS("xid >= (SELECT pg_snapshot_xmax(" \
-        PG_WINDOW_HI("$1::bigint - 1") ")) AND xid < (SELECT pg_snapshot_xmax(" PG_WINDOW_HI("$1") "))" \
+        PG_WINDOW_HI("$1::bigint - 1") ")) AND xid <" \
+        " (SELECT pg_snapshot_xmax(" PG_WINDOW_HI("$1") "))" \
         " AND pg_visible_in_snapshot(xid, " PG_WINDOW_HI("$1") ")") \
     " UNION ALL " \
     PG_WINDOW_ROWS("xid = ANY (ARRAY(SELECT x FROM pg_snapshot_xip(" \

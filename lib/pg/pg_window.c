@@ -181,7 +181,7 @@ static PGresult *cut(ob_pg *st, uint64_t lanes, bool *again, int *rc,
     ob_pg_int8(&p, w->head);
     ob_pg_int8(&p, w->tick);
     ob_pg_int8(&p, (int64_t)lanes);
-    ob_pg_int8(&p, w->limit);
+    ob_pg_int8(&p, w->limit + 1);
     ob_pg_bool(&p, w->slow >= SLOW_TIMES);
     PGresult *res = ob_pg_run(st, PG_CUT, &p, "cut a window", rc, err);
     if (res == NULL)
@@ -391,7 +391,12 @@ static int chunk_cut(ob_pg *st, const outbox_cursor *from,
         return *again && w->ticks ? cut_by_ticks(st, err) : OUTBOX_OK;
     }
     int rows = PQgetisnull(res, 0, 1) ? 0 : PQntuples(res);
-    chunk_set(w, res, rows, from, w->head, bits, rows < w->limit);
+    if (rows > w->limit) {              /* too many: read it in order */
+        PQclear(res);
+        *again = w->sorted = true;
+        return OUTBOX_OK;
+    }
+    chunk_set(w, res, rows, from, w->head, bits, true);
     w->newest = true;
     return 1;
 }
