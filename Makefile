@@ -326,7 +326,8 @@ $(FRONT):
 UNIT     := $(patsubst %.c,$(B)/%,$(call srcs,tests/unit/test_*.c))
 CONTRACT := $(if $(call srcs,tests/contract/*.c),$(B)/tests/contract/contract)
 PGCALLER := $(if $(WITH_PG),$(B)/tests/pg/caller/caller)
-EXAMPLES := $(patsubst %.c,$(B)/%,$(call srcs,examples/*.c))
+EXAMPLES := $(filter-out $(if $(WITH_PG),,%_pg),$(patsubst \
+	%.c,$(B)/%,$(call srcs,examples/*.c)))
 META     := $(addprefix $(S),$(call srcs,tests/meta/*.sh))
 DEMO     := $(if $(call srcs,examples/demo/*.c),$(B)/examples/demo/demo)
 BENCHER  := $(B)/tests/bench/bench
@@ -344,6 +345,7 @@ $(B)/fail/%.o: ALSO = -I$(S)tests
 $(B)/fail/tests/pg/%.o: ALSO = -I$(S)tests -I$(S)lib/core \
 	$(call pkg,cflags,check)
 $(B)/examples/demo/%.o: ALSO = $(call pkg,cflags,jansson)
+$(B)/examples/%_pg.o: ALSO = $(call pkg,cflags,libpq)
 
 # The stores under test, beside SQLite and the one in memory.
 COMMON  := $(filter-out $(if $(WITH_PG),,%/sut_pg.o), \
