@@ -6,9 +6,13 @@
 #define PG_ROW \
     "position, id, topic, type, key, content_type, headers, payload," \
     " published_ms, expires_ms, lane"
+/* Many rows at once must not be many GB: long payloads come as NULL. */
+#define PG_SHORT(payload) \
+    "CASE WHEN octet_length(" payload ") <= 16384 THEN " payload " END"
 #define PG_ROW_OF_L \
-    "l.position, l.id, l.topic, l.type, l.key, l.content_type, l.headers," \
-    " l.payload, l.published_ms, l.expires_ms, l.lane"
+    "l.position, l.id, l.topic, l.type, l.key, l.content_type, " \
+    "l.headers, " PG_SHORT( \
+        "l.payload") ", l.published_ms, l.expires_ms, l.lane"
 
 /* Where a lane's cursor is: the newest row. */
 #define PG_CURSOR(sub, lane) \
@@ -100,24 +104,25 @@ OB_PG_STATEMENT(PG_READ_MANY,
 /* Of one window, in no order, or in that of reading: $3 a bit for each lane,
  * $4 rows at most.  The window and lanes are not asked for: this is what the
  * speed of a relay depends on. */
-#define PG_WINDOW_ROWS(which) \
+#define PG_WINDOW_ROWS(payload, which) \
     "SELECT NULL::bigint, position, id, topic, type, key, content_type," \
-    " headers, payload, published_ms, expires_ms, NULL::smallint" \
+    " headers, " payload ", published_ms, expires_ms, NULL::smallint" \
     " FROM \"outbox\".log WHERE " which " AND position > $2" \
     " AND (1::bigint << lane) & $3 <> 0"
 #define PG_WINDOW_HI(n) \
     "(SELECT hi FROM \"outbox\".\"window\" WHERE n = " n ")"
-#define PG_ONE_WINDOW \
-    PG_WINDOW_ROWS("xid >= (SELECT pg_snapshot_xmax(" \
+#define PG_ONE_WINDOW(payload) \
+    PG_WINDOW_ROWS(payload, "xid >= (SELECT pg_snapshot_xmax(" \
         PG_WINDOW_HI("$1::bigint - 1") ")) AND xid <" \
         " (SELECT pg_snapshot_xmax(" PG_WINDOW_HI("$1") "))" \
         " AND pg_visible_in_snapshot(xid, " PG_WINDOW_HI("$1") ")") \
     " UNION ALL " \
-    PG_WINDOW_ROWS("xid = ANY (ARRAY(SELECT x FROM pg_snapshot_xip(" \
+    PG_WINDOW_ROWS(payload, "xid = ANY (ARRAY(SELECT x FROM pg_snapshot_xip(" \
         PG_WINDOW_HI("$1::bigint - 1") ") x WHERE pg_visible_in_snapshot(x, " \
         PG_WINDOW_HI("$1") ")))")
-OB_PG_STATEMENT(PG_READ, PG_ONE_WINDOW " LIMIT $4")
-OB_PG_STATEMENT(PG_READ_SOME, PG_ONE_WINDOW " ORDER BY 2 LIMIT $4")
+OB_PG_STATEMENT(PG_READ, PG_ONE_WINDOW(PG_SHORT("payload")) " LIMIT $4")
+OB_PG_STATEMENT(PG_READ_SOME,
+    PG_ONE_WINDOW("payload") " ORDER BY 2 LIMIT $4")
 /* Is there anything that window $1, the newest known, does not have? */
 OB_PG_STATEMENT(PG_NEWS,
     "SELECT h.n <> $1 OR EXISTS (SELECT FROM "

@@ -31,7 +31,7 @@
 
 enum { CHUNK_BYTES = 16 << 20, FIRST_ROWS = 256,
        SPAN_MOST = 256, SLOW_US = 10000, SLOW_TIMES = 5,
-       AHEAD_US = 100000 };
+       AHEAD_US = 100000, LARGE_ROWS = 64 };
 
 static bool before(const outbox_cursor *a, const outbox_cursor *b)
 {
@@ -224,7 +224,24 @@ static void pace(ob_pg_windows *w, int64_t windows)
         fit = w->limit * 8;
     if (w->rows * 3 < w->limit && w->span == windows && w->span < SPAN_MOST)
         w->span *= 2;
-    w->limit = fit < 1 ? 1 : fit > OB_PG_CHUNK_ROWS ? OB_PG_CHUNK_ROWS : fit;
+    if (fit > (w->large ? LARGE_ROWS : OB_PG_CHUNK_ROWS))
+        fit = w->large ? LARGE_ROWS : OB_PG_CHUNK_ROWS;
+    w->limit = fit < 1 ? 1 : fit;
+}
+
+/* A long payload that was left out: fewer rows are asked for, in order. */
+static bool left_out(ob_pg_windows *w, const PGresult *res, int rows)
+{
+    int i = 0;
+
+    while (i < rows && !PQgetisnull(res, i, 8))
+        i++;
+    if (i == rows)
+        return false;
+    w->large = w->sorted = true;
+    w->span = 1;
+    w->limit = LARGE_ROWS / 4;
+    return true;
 }
 
 static int place_compare(const void *a, const void *b)
@@ -271,6 +288,7 @@ static void chunk_set(ob_pg_windows *w, PGresult *res, int rows,
         w->end.position = w->place[rows - 1].position;
     }
     w->sorted = !all;
+    w->large = w->large && w->sorted;
     pace(w, last - from->window + 1);
 }
 
@@ -310,6 +328,10 @@ static void got(ob_pg_windows *w, PGresult *res, const ob_pg_ask *ask)
     int rows = PQntuples(res);
 
     w->newest = false;
+    if (!ask->sorted && rows <= ask->limit && left_out(w, res, rows)) {
+        PQclear(res);
+        return;
+    }
     if (ask->sorted || rows <= ask->limit) {
         chunk_set(w, res, rows, &ask->from, ask->last, ask->lanes,
                   rows < ask->limit + !ask->sorted);
@@ -391,8 +413,8 @@ static int chunk_cut(ob_pg *st, const outbox_cursor *from,
         return *again && w->ticks ? cut_by_ticks(st, err) : OUTBOX_OK;
     }
     int rows = PQgetisnull(res, 0, 1) ? 0 : PQntuples(res);
-    if (rows > w->limit) {              /* too many: read it in order */
-        PQclear(res);
+    if (rows > w->limit || left_out(w, res, rows)) {
+        PQclear(res);                   /* too many: read it in order */
         *again = w->sorted = true;
         return OUTBOX_OK;
     }

@@ -40,6 +40,7 @@ typedef struct ob_pg_windows {
     int64_t   read_us;          /* when rows were fetched last */
     bool      newest;           /* nothing was behind it when it was read */
     bool      sorted;           /* the next window is too long for us */
+    bool      large;            /* for its payloads are long */
     ob_pg_place place[OB_PG_CHUNK_ROWS + 1];    /* of the rows, in order */
 } ob_pg_windows;
 
