@@ -53,7 +53,7 @@ TCase *suite_case(Suite *s, const char *name)
 {
     TCase *tc = tcase_create(name);
 
-    tcase_set_timeout(tc, 60);
+    tcase_set_timeout(tc, 180);
     suite_add_tcase(s, tc);
     return tc;
 }

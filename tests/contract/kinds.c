@@ -131,7 +131,7 @@ START_TEST(alone_it_is_never_counted)
     t.p.of[1] = OUTBOX_RETRY;
     publish_numbers(&t.w, "k", 1, 1);
     site_relay(&t);
-    run_for(&t.w, t.r, HOUR_MS, 400);
+    run_for(&t.w, t.r, HOUR_MS, 2000);
     ck_assert_uint_ge(sink_times(&t.w.sink, 1), 100);
     ck_assert_int_eq(site_parked(&t), 0);
     ck_assert_int_eq(dead_count(&t.w, NULL), 0);
