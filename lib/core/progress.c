@@ -92,17 +92,20 @@ typedef struct reach {
     bool          changed;      /* a change of this save is in it */
 } reach;
 
-static void reach_all(outbox_relay_t *r, reach *lanes)
+/* The changes of this save are settled by it: the first n that are doomed. */
+static void reach_all(outbox_relay_t *r, reach *lanes, size_t n_changes)
 {
     for (uint32_t i = 0; i < r->sub.lanes; i++)
         lanes[i].to = r->lanes[i].done;
     for (uint64_t i = 0; i < ob_window_used(&r->win); i++) {
         const ob_slot *s = ob_window_nth(&r->win, i);
         reach *lane = &lanes[s->lane];
+        bool saved_now = s->state == OB_DOOMED && n_changes > 0;
+        n_changes -= saved_now;
         lane->busy |= s->state == OB_SENT || s->state == OB_DOOMED;
         if (!holds_cursor(r, s))
             continue;
-        lane->stops |= s->state < OB_DONE;
+        lane->stops |= s->state < OB_DONE && !saved_now;
         if (!lane->stops && ob_cursor_follows(&s->cursor, &lane->to))
             lane->to = s->cursor;
     }
@@ -281,7 +284,7 @@ int ob_progress_save(outbox_relay_t *r, outbox_error *err)
 
     pthread_mutex_lock(&r->lock);
     size_t n_changes = collect_changes(r, lanes);
-    reach_all(r, lanes);
+    reach_all(r, lanes, n_changes);
     uint32_t n = collect_lanes(r, lanes, io);
     pthread_mutex_unlock(&r->lock);
     r->dirty = false;

@@ -110,6 +110,7 @@ typedef struct watch {
     int64_t stopped_us;         /* 0: has not said so */
     int waiting;                /* lanes that nobody has taken up yet */
     delivery next[LANES];       /* lane -2: not concerned, -1: waiting */
+    int64_t last_us[LANES];     /* the victim's own last delivery */
 } watch;
 
 typedef struct board {

@@ -22,6 +22,7 @@ typedef struct theatre {
     board b;
     rng rnd;
     int kills, stalls, stops, locked, troubles;
+    int64_t blow_us;            /* when one was last killed or stopped */
     delays takeover, recovery, handover;
 } theatre;
 
@@ -64,15 +65,18 @@ static void note_delay(const theatre *t, delays *d, int64_t from_us,
 }
 
 /* Lanes that had nothing to deliver until the lease was over say nothing. */
+static void note_takeover(const theatre *t, delays *out, const delivery *d,
+                          int64_t from_us)
+{
+    if (d->lane >= 0 && d->published_us < from_us + LEASE_MS * 1000)
+        note_delay(t, out, from_us, d->at_us);
+}
+
 static void note_takeovers(const theatre *t, delays *out, const watch *w,
                            int64_t from_us)
 {
-    for (int i = 0; i < LANES; i++) {
-        const delivery *d = &w->next[i];
-
-        if (d->lane >= 0 && d->published_us < from_us + LEASE_MS * 1000)
-            note_delay(t, out, from_us, d->at_us);
-    }
+    for (int i = 0; i < LANES; i++)
+        note_takeover(t, out, &w->next[i], from_us);
 }
 
 static void play_kill(theatre *t, child *c)
@@ -80,6 +84,7 @@ static void play_kill(theatre *t, child *c)
     int64_t from_us = now_us();
     watch w;
 
+    t->blow_us = from_us;
     child_kill(c);
     board_follow(&t->b, NULL);
     board_watch(&t->b, &w, c->run);
@@ -109,6 +114,7 @@ static void play_stall(theatre *t, child *c)
     bool locked, taken = false;
     watch w;
 
+    t->blow_us = from_us;
     kill(c->pid, SIGSTOP);
     if (child_wait(c, GIVE_UP_MS) != STOPPED) {
         trouble(t, "a relay does not stop", c->run);
@@ -133,6 +139,8 @@ static void play_stall(theatre *t, child *c)
         note_takeovers(t, &t->recovery, &w, from_us);
 }
 
+/* A lane of which nothing was delivered since one was struck down may have
+ * been that one's, a newcomer that had come to nothing yet. */
 static void note_handovers(theatre *t, const watch *w)
 {
     for (int i = 0; i < LANES; i++) {
@@ -141,6 +149,10 @@ static void note_handovers(theatre *t, const watch *w)
 
         if (d->lane < 0)
             continue;
+        if (w->last_us[i] <= t->blow_us) {
+            note_takeover(t, &t->takeover, d, t->blow_us);
+            continue;
+        }
         if (d->published_us > from_us)
             from_us = d->published_us;
         note_delay(t, &t->handover, from_us, d->at_us);

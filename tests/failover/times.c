@@ -91,6 +91,7 @@ void board_watch(const board *b, watch *w, int run)
         bool his = b->last[i].run == run;
 
         w->next[i].lane = his ? -1 : -2;
+        w->last_us[i] = b->last[i].at_us;
         w->waiting += his;
     }
 }
