@@ -277,8 +277,8 @@ static double save_cost(int n)
     outbox_relay_t *relay = pg_relay(stamp, &s, "saver", 0);
     for (int i = 0; i < 20; i++)
         pg_step(relay, 0);
+    memset(till.payload, 0xff, sizeof(int32_t));        /* no sample's */
     for (int i = 0; i < n; i++) {
-        memcpy(till.payload, &i, sizeof i);
         pgshop_begin(&till);
         pgshop_publish_commit(&till);
         nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
