@@ -343,7 +343,7 @@ size_t outbox_causality(const outbox_event *cause, outbox_header out[4])
     static const char *const traces[] = { "traceparent", "tracestate" };
     size_t n = 0;
 
-    if (cause == NULL || cause->id == NULL)
+    if (cause == NULL || cause->id == NULL || out == NULL)
         return 0;
     const char *correlation = header_of(cause, "correlation-id");
     out[n++] = (outbox_header){ "correlation-id", correlation != NULL
