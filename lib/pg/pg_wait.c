@@ -24,7 +24,7 @@
 #include <poll.h>
 #include <time.h>
 
-enum { ALERT_US = 1000000, REST_US = 1000, SHORT_US = 300, HOT = 16 };
+enum { BELL_ALERT_US = 1000000, BELL_REST_US = 1000, SHORT_US = 300, HOT = 16 };
 
 int ob_pg_notice(outbox_store *s, int nth, char *text, size_t size)
 {
@@ -119,10 +119,10 @@ static void pause_for(const ob_pg *st, int wake_fd, int64_t us, bool *woken,
 static int64_t nap_us(ob_pg *st, int64_t now_us, int64_t until_us)
 {
     int64_t age_us = now_us - st->alert_us;
-    int64_t least_us = st->asleep ? REST_US : REST_US / 10;
+    int64_t least_us = st->asleep ? BELL_REST_US : BELL_REST_US / 10;
     int64_t nap = age_us / 2 > least_us ? age_us / 2 : least_us;
 
-    if (st->alert_us != 0 && age_us > ALERT_US)
+    if (st->alert_us != 0 && age_us > BELL_ALERT_US)
         st->alert_us = 0;
     if (st->alert_us == 0 || nap > until_us - now_us)
         nap = until_us - now_us;
@@ -164,8 +164,8 @@ static int rest_awhile(ob_pg *st, int wake_fd, int64_t until_us)
     int64_t now_us = outbox_monotonic_us();
     bool woken = false, rings;
 
-    if (until_us > now_us + REST_US)
-        until_us = now_us + REST_US;
+    if (until_us > now_us + BELL_REST_US)
+        until_us = now_us + BELL_REST_US;
     while (now_us < until_us) {
         pause_for(st, wake_fd, until_us - now_us, &woken, &rings);
         if (rings)
