@@ -27,3 +27,12 @@ END
 $CC -std=c11 -Wall -Wextra -Werror -O2 $PKG_CFLAGS -pthread -o needs \
     needs.c outbox.c $PKG_LIBS
 ./needs
+
+# Two stores in one file: no static name comes twice.
+case " $PARTS " in
+*" outbox-pg "*)
+    $MAKE -s -f "$TOP/Makefile" O="$dir/build" amalgamation STORES="sqlite pg"
+    $CC -std=c11 -Wall -Wextra -Werror $PKG_CFLAGS -pthread -c -o both.o \
+        build/plain/amalgamation/outbox.c
+    ;;
+esac
