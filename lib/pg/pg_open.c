@@ -253,6 +253,10 @@ static int own_settings(ob_pg *st, outbox_error *err)
                       "SET default_transaction_isolation = 'read committed';"
                       "SET default_transaction_deferrable = off;"
                       "SET default_transaction_read_only = off;"
+                      /* What it makes durable for others must be. */
+                      "SELECT pg_catalog.set_config('synchronous_commit',"
+                      " 'on', false) WHERE pg_catalog.current_setting("
+                      "'synchronous_commit') = 'off';"
                       "SET search_path = pg_catalog", "connect", err);
 }
 
