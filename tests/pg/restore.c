@@ -7,6 +7,7 @@
 #include "pg.h"
 #include "plug.h"
 
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -234,6 +235,21 @@ START_TEST(a_standby_is_refused)
 }
 END_TEST
 
+/* A subscription that a standby has not heard of is one that was removed. */
+static void standby_has_heard(const plug *standby, const pg_db *db)
+{
+    static const char sql[] = "SELECT count(*) FROM outbox.subscription";
+    char conninfo[300];
+
+    snprintf(conninfo, sizeof conninfo, "host=%s user=postgres dbname=%s",
+             standby->dir, db->name);
+    PGconn *conn = PQconnectdb(conninfo);
+    for (int i = 0; i < 1000 && pg_number(conn, sql) != 1; i++)
+        poll(NULL, 0, 10);
+    ck_assert_int_eq(pg_number(conn, sql), 1);
+    PQfinish(conn);
+}
+
 /* The relay knows of events, windows and cursors that the promoted standby
  * never had; the same positions and numbers come again for others. */
 START_TEST(a_lagging_standby_is_promoted)
@@ -251,6 +267,7 @@ START_TEST(a_lagging_standby_is_promoted)
              " target_session_attrs=read-write", a.dir, b.dir, db->name);
     outbox_relay_t *r = relay_at_rest(&w, NULL);
     run_for(&w, r, 1000, 50);
+    standby_has_heard(&b, db);
     plug_stop(&b);
     for (long i = 5; i < 15; i++) {
         publish_numbers(&w, "k", i, 1);
