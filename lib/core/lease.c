@@ -8,7 +8,8 @@
  * Every save carries the token in the statement that writes, so an owner that
  * was only asleep writes nothing any more.
  *
- * Invariants (tests/contract: leases; tests/torture: mutant "no fence"):
+ * Invariants (tests/contract: lease, sharing; mutants no-fence, stale-lease,
+ * lease-not-checked):
  *  1. Progress of a lane is written by the owner of its newest token alone.
  *  2. Nothing is sent later than lease_ms minus an eighth after the moment
  *     just before the last beat was written: before any rival may take over,
@@ -17,12 +18,16 @@
  *
  * Sharing: every relay sees the same living relays and shares the lanes out
  * in the order of their ids, so all come to the same answer without talking.
+ * Lanes that are free, and that one does not take which has less than its
+ * share, go to the others at once, for it may have died (tests/contract:
+ * what_a_stopped_one_leaves_does_not_wait_for_a_dead_one); when its beat
+ * moves they give them back (a_slow_one_has_its_share_back).
  */
 #include "relay.h"
 
 #include <syslog.h>
 
-enum { LOOK_MS = 250, HURRY_MS = 25 };
+enum { LOOK_MS = 250, HURRY_MS = 20, MAX_MISSED = 5 };
 
 static int64_t margin_ms(const outbox_relay_t *r)
 {
@@ -94,12 +99,16 @@ static void watch_peers(outbox_relay_t *r, const outbox_beat *beats, int n)
     ob_peer now[OB_MAX_PEERS];
 
     for (int i = 0; i < n; i++) {
-        now[i] = (ob_peer){ beats[i], r->now_ms };
+        now[i] = (ob_peer){ .beat = beats[i], .seen_ms = r->now_ms };
         for (int k = 0; k < r->n_peers; k++) {
             const ob_peer *p = &r->peers[k];
-            if (memcmp(p->beat.id, beats[i].id, 16) == 0 &&
-                p->beat.beat == beats[i].beat)
-                now[i].seen_ms = p->seen_ms;
+            if (memcmp(p->beat.id, beats[i].id, 16) != 0)
+                continue;
+            now[i].missed = p->missed;
+            if (p->beat.beat != beats[i].beat)
+                continue;
+            now[i].seen_ms = p->seen_ms;
+            now[i].absent = p->absent;
         }
     }
     memcpy(r->peers, now, (size_t)n * sizeof *now);
@@ -108,40 +117,107 @@ static void watch_peers(outbox_relay_t *r, const outbox_beat *beats, int n)
 
 /* ---- sharing -------------------------------------------------------- */
 
+static bool is_me(const outbox_relay_t *r, const ob_peer *p)
+{
+    return memcmp(p->beat.id, r->id, 16) == 0;
+}
+
 static bool peer_alive(const outbox_relay_t *r, const ob_peer *p)
 {
-    return memcmp(p->beat.id, r->id, 16) == 0 ||
-           r->now_ms - p->seen_ms < (int64_t)r->opt.lease_ms;
+    return is_me(r, p) || r->now_ms - p->seen_ms < (int64_t)r->opt.lease_ms;
 }
 
 /* One lane to each in turn, in the order of ids, until none is left or all
  * have what they want. */
-static uint32_t fair_share(const outbox_relay_t *r)
+static void share_out(const outbox_relay_t *r, uint32_t share[OB_MAX_PEERS])
 {
-    uint32_t left = r->sub.lanes, share[OB_MAX_PEERS] = { 0 }, mine = 0;
+    uint32_t left = r->sub.lanes;
     bool moved = true;
 
+    memset(share, 0, OB_MAX_PEERS * sizeof *share);
     while (left > 0 && moved) {
         moved = false;
         for (int i = 0; i < r->n_peers && left > 0; i++) {
             const ob_peer *p = &r->peers[i];
-            if (!peer_alive(r, p) || share[i] >= p->beat.want)
+            if (p->absent || !peer_alive(r, p) || share[i] >= p->beat.want)
                 continue;
             share[i]++;
             left--;
             moved = true;
-            if (memcmp(p->beat.id, r->id, 16) == 0)
-                mine++;
         }
     }
-    return mine;
 }
 
+static uint32_t fair_share(const outbox_relay_t *r)
+{
+    uint32_t share[OB_MAX_PEERS];
+
+    share_out(r, share);
+    for (int i = 0; i < r->n_peers; i++) {
+        if (is_me(r, &r->peers[i]))
+            return share[i];
+    }
+    return 0;
+}
+
+/* Who drains takes nothing more. */
 static uint32_t want(const outbox_relay_t *r)
 {
     uint32_t most = r->opt.max_lanes;
 
+    if (r->draining)
+        return 0;
     return most == 0 || most > r->sub.lanes ? r->sub.lanes : most;
+}
+
+static uint32_t lanes_of(const outbox_relay_t *r, const uint8_t id[16])
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < r->sub.lanes; i++)
+        n += memcmp(r->lanes[i].owner, id, 16) == 0;
+    return n;
+}
+
+/* For how long a lane has been free that nobody takes; 0: none is. */
+static int64_t lying_free_ms(const outbox_relay_t *r)
+{
+    int64_t longest = 0;
+
+    for (uint32_t i = 0; i < r->sub.lanes; i++) {
+        const ob_lane *l = &r->lanes[i];
+        if (l->mine || !ob_uuid_is_zero(l->owner) || l->seen_ms == 0)
+            continue;
+        int64_t since = l->seen_ms > r->dealt_ms ? l->seen_ms : r->dealt_ms;
+        if (r->now_ms - since >= longest)
+            longest = r->now_ms - since + 1;
+    }
+    return longest;
+}
+
+/* Who has less than its share while lanes lie free may have died just now:
+ * the others share them without it, until its beat moves.  If it was merely
+ * slow, it is given more time at the next such occasion. */
+static void note_absent(outbox_relay_t *r)
+{
+    int64_t free_ms = lying_free_ms(r);
+    uint32_t share[OB_MAX_PEERS];
+
+    if (free_ms <= 2 * HURRY_MS)
+        return;
+    share_out(r, share);
+    for (int i = 0; i < r->n_peers; i++) {
+        ob_peer *p = &r->peers[i];
+        if (is_me(r, p) || p->absent)
+            continue;
+        if (lanes_of(r, p->beat.id) >= share[i]) {
+            p->missed = 0;
+        } else if (free_ms > 2 * HURRY_MS << p->missed) {
+            p->absent = true;
+            p->missed += p->missed < MAX_MISSED;
+            r->dealt_ms = r->now_ms;
+        }
+    }
 }
 
 /* ---- taking --------------------------------------------------------- */
@@ -287,10 +363,13 @@ static int look(outbox_relay_t *r, bool beats, outbox_error *err)
 }
 
 /* Look again when the first foreign lease may have run out, and often enough
- * to notice a beat soon after it was written. */
+ * to notice a beat soon after it was written; often, where a lane is about to
+ * change hands. */
 static void plan_next_look(outbox_relay_t *r, bool lacking)
 {
-    int64_t next = r->now_ms + LOOK_MS;
+    bool hurry = lacking ||
+                 (lying_free_ms(r) > 0 && staying(r) < want(r));
+    int64_t next = r->now_ms + (hurry ? HURRY_MS : LOOK_MS);
 
     if (next > r->beat_ms)
         next = r->beat_ms;
@@ -303,21 +382,14 @@ static void plan_next_look(outbox_relay_t *r, bool lacking)
     r->look_ms = next > r->now_ms ? next : r->now_ms + 1;
 }
 
-/* A commit by somebody else may have been a relay letting go of lanes. */
+/* A commit by somebody else may have been a relay letting go of lanes.  Who
+ * does not sleep is not told of any. */
 static bool look_due(const outbox_relay_t *r)
 {
     if (r->now_ms >= r->look_ms || r->now_ms >= r->beat_ms)
         return true;
-    return r->woken && r->now_ms >= r->looked_ms + HURRY_MS;
-}
-
-static bool owns_a_lane(const outbox_relay_t *r, const uint8_t id[16])
-{
-    for (uint32_t i = 0; i < r->sub.lanes; i++) {
-        if (memcmp(r->lanes[i].owner, id, 16) == 0)
-            return true;
-    }
-    return false;
+    return (r->woken || (!r->slept && r->n_peers > 1)) &&
+           r->now_ms >= r->looked_ms + HURRY_MS;
 }
 
 /* A relay whose row stands still is not coming back under that id, or makes a
@@ -330,7 +402,7 @@ static int forget_dead_peers(outbox_relay_t *r, outbox_error *err)
 
     for (int i = 0; i < r->n_peers && rc == OUTBOX_OK; i++) {
         const ob_peer *p = &r->peers[i];
-        if (!peer_alive(r, p) && !owns_a_lane(r, p->beat.id))
+        if (!peer_alive(r, p) && lanes_of(r, p->beat.id) == 0)
             rc = r->store->ops->leave(r->store, r->sub.sub, p->beat.id, err);
     }
     return rc;
@@ -353,13 +425,14 @@ int ob_lease_turn(outbox_relay_t *r, outbox_error *err)
         return OUTBOX_OK;
     bool beats = r->now_ms >= r->beat_ms;
     int rc = look(r, beats, err);
-    r->woken = false;
+    r->woken = r->slept = false;
     if (rc == OUTBOX_OK && beats)
         rc = forget_dead_peers(r, err);
     if (rc == OUTBOX_OK)
         rc = dead_changed(r, err);
     if (rc != OUTBOX_OK)
         return rc;
+    note_absent(r);
     uint32_t share = r->draining ? 0 : fair_share(r), have = staying(r);
     if (have > share)
         give_back(r, have - share);

@@ -324,6 +324,7 @@ static void wait_for_store(outbox_relay_t *r, int ms)
         listen |= OB_WAKE_HINT;
     if (!ob_waker_sleep(&r->waker, listen))
         return;
+    r->slept = true;
     if (r->store->ops->wait(r->store, r->waker.fd[0], hint, ms) > 0) {
         r->at_end = false;
         r->woken = ob_lease_count(r) < r->sub.lanes;

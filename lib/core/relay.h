@@ -44,6 +44,8 @@ typedef struct ob_lane {
 typedef struct ob_peer {
     outbox_beat beat;
     int64_t     seen_ms;
+    bool        absent;         /* takes nothing, though lanes lie free */
+    int         missed;         /* how often so, in a row */
 } ob_peer;
 
 /* A chain whose events go to the parked rows, behind the one that failed. */
@@ -135,12 +137,14 @@ struct outbox_relay {
     bool      closing;          /* the next save gives every lane back */
     bool      hinted;           /* a publisher announced something */
     bool      woken;            /* somebody committed */
+    bool      slept;            /* since the last look at the leases */
     bool      lost;             /* was attached before */
     bool      known;            /* the subscription exists, or did */
     int64_t   looked_ms, poll_ms, poll_due_ms, busy_ms;
     ob_lane   lanes[OUTBOX_MAX_LANES];
     ob_peer   peers[OB_MAX_PEERS];
     int       n_peers;
+    int64_t   dealt_ms;         /* lanes of the absent were, to the others */
     ob_blocked_set  blocked;
     ob_aside       *aside;
     enum ob_breaker breaker;

@@ -6,7 +6,7 @@
  */
 #include "kit.h"
 
-#include <outbox/store.h>
+#include <core.h>
 
 #include "memory/memory_store.h"
 
@@ -464,6 +464,200 @@ START_TEST(parked_events_change_hands)
 }
 END_TEST
 
+/* ---- lanes that nobody takes ---------------------------------------- */
+
+/* How often lanes have changed hands so far. */
+static int64_t hands_changed(crowd *c)
+{
+    outbox_subscription sub = { .name = "default" };
+    static const uint8_t nobody[16] = "only looks";
+    outbox_lane lanes[LANES];
+    outbox_beat beats[MOST];
+    outbox_error err;
+    outbox_t *ob;
+    int64_t sum = 0;
+
+    memset(lanes, 0, sizeof lanes);
+    ck_ok(c->w.sut->connect(&ob, c->w.db, NULL, NULL, &err));
+    outbox_store *st = ob->h.store;
+    ck_ok(st->ops->attach(st, &sub, &err));
+    ck_assert_int_ge(st->ops->beat(st, &sub, nobody, -1, lanes, LANES, beats,
+                                   MOST, &err), 0);
+    for (int i = 0; i < LANES; i++)
+        sum += lanes[i].token;
+    outbox_close(ob);
+    return sum;
+}
+
+/* Two share; a third is seen, and dies before it has taken a lane. */
+static void newcomer_dies(crowd *c, int which)
+{
+    crowd_open(c, which, 3);
+    crowd_join(c, 0);
+    crowd_join(c, 1);
+    crowd_run(c, 2 * LEASE_MS);
+    crowd_join(c, 2);
+    steps(c->r[2], 1);
+    relay_crash(&c->w, c->r[2], &c->link[2]);
+    c->r[2] = NULL;
+}
+
+static void stop_first(crowd *c)
+{
+    outbox_error err;
+
+    ck_ok(outbox_relay_stop(c->r[0], 1000, &err));
+    outbox_relay_free(c->r[0]);
+    c->r[0] = NULL;
+}
+
+/* What they leave to it is theirs again at once, and then stays so. */
+START_TEST(nothing_waits_for_a_newcomer_that_died)
+{
+    crowd c;
+    int shares[MOST];
+    int64_t before;
+
+    newcomer_dies(&c, _i);
+    crowd_run(&c, 2 * LOOK_MS);
+    measure(&c, shares);
+    ck_assert_int_ge(shares[0], LANES / 3);
+    ck_assert_int_ge(shares[1], LANES / 3);
+    before = hands_changed(&c);
+    crowd_run(&c, 2 * LEASE_MS);
+    ck_assert_int_le(hands_changed(&c) - before, LANES / 2);
+    measure(&c, shares);
+    ck_assert_int_eq(shares[0], LANES / 2);
+    ck_assert_int_eq(shares[1], LANES / 2);
+    crowd_close(&c);
+}
+END_TEST
+
+START_TEST(what_a_stopped_one_leaves_does_not_wait_for_a_dead_one)
+{
+    crowd c;
+    int shares[MOST];
+    int64_t before;
+
+    newcomer_dies(&c, _i);
+    stop_first(&c);
+    crowd_run(&c, 2 * LOOK_MS);
+    before = hands_changed(&c);
+    measure(&c, shares);
+    ck_assert_int_eq(shares[1], LANES);
+    crowd_run(&c, 2 * LEASE_MS);
+    ck_assert_int_eq(hands_changed(&c), before);
+    crowd_close(&c);
+}
+END_TEST
+
+/* Of three one dies, with its lanes, and another one stops. */
+START_TEST(only_its_own_lanes_wait_for_a_dead_one)
+{
+    crowd c;
+
+    crowd_open(&c, _i, 3);
+    for (int i = 0; i < 3; i++)
+        crowd_join(&c, i);
+    crowd_run(&c, 2 * LEASE_MS);
+    relay_crash(&c.w, c.r[2], &c.link[2]);
+    c.r[2] = NULL;
+    stop_first(&c);
+    crowd_run(&c, 2 * LOOK_MS);
+    crowd_publish(&c);
+    crowd_run(&c, 200);
+    ck_assert_int_ge(lanes_served(&c, 1), LANES - (LANES + 2) / 3);
+    crowd_run(&c, LEASE_MS);
+    ck_assert_int_eq(lanes_served(&c, 1), LANES);
+    ck_assert_uint_eq(all_sent(&c), KEYS);
+    crowd_close(&c);
+}
+END_TEST
+
+/* One that was merely slow has its share as soon as it moves again. */
+START_TEST(a_slow_one_has_its_share_back)
+{
+    crowd c;
+    int shares[MOST];
+
+    crowd_open(&c, _i, 3);
+    crowd_join(&c, 0);
+    crowd_join(&c, 1);
+    crowd_run(&c, 2 * LEASE_MS);
+    crowd_join(&c, 2);
+    steps(c.r[2], 1);
+    c.hangs[2] = true;
+    stop_first(&c);
+    crowd_run(&c, 2 * LOOK_MS);
+    measure(&c, shares);
+    ck_assert_int_eq(shares[1], LANES);
+    c.hangs[2] = false;
+    crowd_run(&c, LEASE_MS / 2);
+    measure(&c, shares);
+    ck_assert_int_eq(shares[1], LANES / 2);
+    ck_assert_int_eq(shares[2], LANES / 2);
+    crowd_close(&c);
+}
+END_TEST
+
+/* While the first drains, time passes 50 ms at a time. */
+typedef struct ending {
+    crowd  *c;
+    int     slices;
+    int64_t before, after;      /* lanes that had changed hands */
+} ending;
+
+static ending the_end;
+
+static void others_go_on(void *ctx, int timeout_ms)
+{
+    ending *e = &the_end;
+
+    (void)ctx;
+    if (e->c == NULL || timeout_ms == 0)
+        return;
+    e->slices++;
+    crowd_run(e->c, 50);
+    if (e->slices == 20)
+        e->before = hands_changed(e->c);
+    if (e->slices < 20 + 2 * LEASE_MS / 50)
+        return;
+    e->after = hands_changed(e->c);
+    crowd_publish(e->c);
+    crowd_run(e->c, 200);
+    sink_settle(&e->c->s[0], 0, OUTBOX_ACK);
+    e->c = NULL;
+}
+
+/* One that drains beats, and takes nothing; one lane is its own until the
+ * verdict on what it had sent. */
+START_TEST(nothing_waits_for_one_that_drains)
+{
+    outbox_error err;
+    crowd c;
+
+    crowd_open(&c, _i, 3);
+    memset(c.p[0].pending, 1, sizeof c.p[0].pending);
+    c.settle_ms[0] = 30 * LEASE_MS;
+    c.s[0].transport.poll = others_go_on;
+    crowd_join(&c, 0);
+    publish_numbers(&c.w, "k", c.next++, 1);
+    crowd_run(&c, 500);
+    ck_assert_uint_eq(sink_count(&c.s[0]), 1);
+    crowd_join(&c, 1);
+    crowd_join(&c, 2);
+    crowd_run(&c, 2 * LEASE_MS);
+    the_end = (ending){ .c = &c };
+    c.hangs[0] = true;                  /* it is the one that calls */
+    ck_ok(outbox_relay_stop(c.r[0], 10000, &err));
+    ck_assert_int_eq(the_end.after, the_end.before);
+    ck_assert_int_eq(lanes_served(&c, 1) + lanes_served(&c, 2), LANES - 1);
+    crowd_run(&c, 2 * LOOK_MS);
+    ck_assert_uint_eq(all_sent(&c), 1 + KEYS);
+    crowd_close(&c);
+}
+END_TEST
+
 /* ---- a lost connection ---------------------------------------------- */
 
 /* The relay's connection breaks once; the next one works. */
@@ -581,6 +775,13 @@ void add_sharing_tests(Suite *s)
     tcase_add_loop_test(tc, one_that_slept_parks_nothing, 0, n_suts);
     tcase_add_loop_test(tc, one_that_slept_moves_no_cursor, 0, n_suts);
     tcase_add_loop_test(tc, parked_events_change_hands, 0, n_suts);
+    tcase_add_loop_test(tc, nothing_waits_for_a_newcomer_that_died, 0, n_suts);
+    tcase_add_loop_test(tc,
+                        what_a_stopped_one_leaves_does_not_wait_for_a_dead_one,
+                        0, n_suts);
+    tcase_add_loop_test(tc, only_its_own_lanes_wait_for_a_dead_one, 0, n_suts);
+    tcase_add_loop_test(tc, a_slow_one_has_its_share_back, 0, n_suts);
+    tcase_add_loop_test(tc, nothing_waits_for_one_that_drains, 0, n_suts);
     tcase_add_loop_test(tc, after_a_lost_connection_all_is_read_again, 0,
                         n_suts);
     tcase_add_loop_test(tc, after_a_lost_connection_cursors_are_read_again, 0,
