@@ -5,8 +5,11 @@
  * Each test has a database of its own, from a template whose clock_timestamp
  * is ours: it looks at a sequence, which is visible to all at once, and tells
  * the true time as long as that is 1.  The store's idea of the server's clock
- * is replaced in the same way.  A relay's connection dies by shutdown(2) of
- * its socket, which is what the server sees of a killed process.
+ * is replaced in the same way.  A test that passed leaves its database, swept,
+ * to the next one: to make one and drop it takes longer than most tests.
+ *
+ * A relay's connection dies by shutdown(2) of its socket, which is what the
+ * server sees of a killed process.
  */
 #include "sut.h"
 #include "sut_pg.h"
@@ -147,26 +150,50 @@ static void make_template(PGconn *conn)
     must(conn, sql);
 }
 
-pg_db *pg_create(void)
+static void make_database(PGconn *conn, char name[64])
 {
     static unsigned count;
-    pg_db *db = calloc(1, sizeof *db);
-    PGconn *conn = connect_to(cluster(), NULL);
     char sql[200];
 
     must(conn, "SELECT pg_advisory_lock(0)");
     if (pg_number(conn, "SELECT count(*) FROM pg_database"
                         " WHERE datname = '" TEMPLATE "'") == 0)
         make_template(conn);
-    snprintf(db->name, sizeof db->name, "test_%ld_%u", (long)getpid(),
-             count++);
-    snprintf(sql, sizeof sql, "CREATE DATABASE %s TEMPLATE " TEMPLATE,
-             db->name);
+    snprintf(name, 64, "test_%ld_%u", (long)getpid(), count++);
+    snprintf(sql, sizeof sql, "CREATE DATABASE %s TEMPLATE " TEMPLATE, name);
     must(conn, sql);
+}
+
+/* One that was swept, if there is one. */
+static bool take_database(PGconn *conn, char name[64])
+{
+    PGresult *res = PQexec(conn, "DELETE FROM swept WHERE name IN (SELECT name"
+                                 " FROM swept LIMIT 1 FOR UPDATE SKIP LOCKED)"
+                                 " RETURNING name");
+    bool found = PQntuples(res) > 0;    /* no table: none */
+
+    if (found)
+        snprintf(name, 64, "%s", PQgetvalue(res, 0, 0));
+    PQclear(res);
+    return found;
+}
+
+static pg_db *db_make(bool fresh)
+{
+    pg_db *db = calloc(1, sizeof *db);
+    PGconn *conn = connect_to(cluster(), NULL);
+
+    if (fresh || !take_database(conn, db->name))
+        make_database(conn, db->name);
     PQfinish(conn);
     conninfo_of(db);
     db->conn = pg_open(db, NULL);
     return db;
+}
+
+pg_db *pg_create(void)
+{
+    return db_make(true);
 }
 
 void pg_destroy(pg_db *db)
@@ -184,12 +211,36 @@ void pg_destroy(pg_db *db)
 static void *base_create(void)
 {
     wall = 0;
-    return pg_create();
+    return db_make(false);
 }
 
-static void base_destroy(void *db)
+/* As the template was. */
+static const char sweep_sql[] =
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND pid <> pg_backend_pid();"
+    "DO $$DECLARE name text; BEGIN"
+    " FOR name IN SELECT quote_ident(nspname) FROM pg_namespace"
+    "  WHERE nspname !~ '^pg_'"
+    "  AND nspname NOT IN ('still', 'information_schema')"
+    " LOOP EXECUTE 'DROP SCHEMA ' || name || ' CASCADE'; END LOOP; END$$;"
+    "CREATE SCHEMA public;"
+    "CREATE TABLE public.work (x int);"
+    "ALTER SEQUENCE still.ms RESTART;";
+
+static void base_destroy(void *arg)
 {
-    pg_destroy(db);
+    pg_db *db = arg;
+    PGconn *conn = connect_to(cluster(), NULL);
+    char sql[200];
+
+    must(db->conn, sweep_sql);
+    PQfinish(db->conn);
+    snprintf(sql, sizeof sql, "SELECT pg_advisory_lock(0);"
+             "CREATE TABLE IF NOT EXISTS swept (name text);"
+             "INSERT INTO swept VALUES ('%s')", db->name);
+    must(conn, sql);
+    PQfinish(conn);
+    free(db);
 }
 
 /* ---- connections ---------------------------------------------------- */

@@ -128,7 +128,7 @@ int steps(outbox_relay_t *r, int n)
     return sum;
 }
 
-enum { QUIET_STEPS = 5, MOST_STEPS = 20000 };
+enum { QUIET_STEPS = 3, MOST_STEPS = 20000 };
 
 int settle_down(outbox_relay_t *r)
 {

@@ -310,7 +310,7 @@ START_TEST(away_for_hours_nothing_counts)
     publish_numbers(&t.w, "b", 101, 50);
     publish_numbers(&t.w, NULL, 201, 50);
     site_relay(&t);
-    run_for(&t.w, t.r, 9 * HOUR_MS, 4000);
+    run_for(&t.w, t.r, 9 * HOUR_MS, 8000);
     ck_assert_int_eq(stats_of(t.r).breaker_open, 1);
     ck_assert_uint_gt(sink_count(&t.w.sink), 1000);
     ck_assert_int_eq(dead_count(&t.w, NULL), 0);
@@ -344,7 +344,7 @@ START_TEST(an_outage_adds_nothing_to_a_parked_one)
     ck_assert_int_eq(site_parked(&t), 3);    /* one attempt has counted */
     t.p.down = true;
     publish_numbers(&t.w, NULL, 100, 20);
-    run_for(&t.w, t.r, 2 * HOUR_MS, 1000);
+    run_for(&t.w, t.r, 2 * HOUR_MS, 4000);
     ck_assert_int_eq(dead_count(&t.w, NULL), 0);
     ck_assert_int_eq(site_parked(&t), 3);
     sink_forget(&t.w.sink);
@@ -397,12 +397,12 @@ START_TEST(the_pauses_grow_and_begin_anew)
     site_relay(&t);
     size_t burst = st.n;
     int64_t before = st.at[burst - 1];
-    run_for(&t.w, t.r, 130000, 10);
+    run_for(&t.w, t.r, 130000, 50);
     ck_assert_uint_eq(st.n, burst + 8);
     for (size_t i = 0; i < 8; i++) {
         int64_t pause = st.at[burst + i] - before;
         ck_assert_int_ge(pause, pauses[i]);
-        ck_assert_int_le(pause, pauses[i] + 20);
+        ck_assert_int_le(pause, pauses[i] + 100);
         before = st.at[burst + i];
     }
     st.up = true;

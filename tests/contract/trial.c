@@ -345,6 +345,7 @@ START_TEST(an_outage_during_a_trial_kills_nothing)
     mortal_open(&m, _i);
     m.opt.retry_max_ms = 1000;
     m.opt.breaker_failures = 2;
+    m.opt.breaker_ms = 100;
     m.kills[50] = true;
     publish_numbers(&m.w, "k", 50, 2);
     publish_numbers(&m.w, NULL, 60, 2);
@@ -355,7 +356,8 @@ START_TEST(an_outage_during_a_trial_kills_nothing)
     m.kills[50] = false;
     for (int i = 0; i < MOST; i++)
         m.verdict[i] = OUTBOX_RETRY;
-    ck_assert(live(&m, 600000));
+    ck_assert(live(&m, 120000));
+    ck_assert_int_gt(m.starts[50], 2 + 2 * (int)m.opt.max_attempts);
     ck_assert_int_eq(dead_count(&m.w, NULL), 0);
     for (int i = 0; i < MOST; i++)      /* set aside, perhaps, not counted */
         m.verdict[i] = OUTBOX_ACK;
