@@ -56,7 +56,7 @@ static void copy_event(sent *to, const outbox_event *ev)
     to->event.key = put_text(&at, ev->key);
     to->event.id = put_text(&at, ev->id);
     to->event.content_type = put_text(&at, ev->content_type);
-    to->event.payload = at;
+    to->event.payload = ev->payload != NULL ? at : NULL;
     if (ev->payload_len > 0)
         memcpy(at, ev->payload, ev->payload_len);
     at[ev->payload_len] = '\0';
