@@ -109,16 +109,25 @@ int outbox_unsubscribe(outbox_t *ob, const char *sub, outbox_error *err)
 
 /* ---- looking -------------------------------------------------------- */
 
-int ob_stats_copy(outbox_stats *st, const outbox_stats *from,
-                  outbox_error *err)
+static int stats_check(const outbox_stats *st, outbox_error *err)
 {
     if (st == NULL)
         return outbox_error_set(err, OUTBOX_EINVAL, "outbox_stats is NULL");
-    size_t size = st->size;
-    if (size < sizeof size)
+    if (st->size < sizeof st->size)
         return outbox_error_set(err, OUTBOX_EINVAL,
                                 "outbox_stats.size is %zu: set it to sizeof "
-                                "the struct", size);
+                                "the struct", st->size);
+    return OUTBOX_OK;
+}
+
+int ob_stats_copy(outbox_stats *st, const outbox_stats *from,
+                  outbox_error *err)
+{
+    int rc = stats_check(st, err);
+
+    if (rc != OUTBOX_OK)
+        return rc;
+    size_t size = st->size;
     memset(st, 0, size);
     memcpy(st, from, size < sizeof *from ? size : sizeof *from);
     st->size = size;
@@ -147,7 +156,9 @@ int outbox_subscription_stats(outbox_t *ob, const char *sub, outbox_stats *st,
 
     if (err == NULL)
         err = &own;
-    int rc = subscription_find(ob, sub, &number, err);
+    int rc = stats_check(st, err);
+    if (rc == OUTBOX_OK)
+        rc = subscription_find(ob, sub, &number, err);
     if (rc != OUTBOX_OK)
         return rc;
     outbox_store *store = ob->h.store;
