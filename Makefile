@@ -74,7 +74,7 @@ datadir      = $(prefix)/share/liboutbox
 pkgconfigdir = $(libdir)/pkgconfig
 DESTDIR      =
 O            = .build
-PARTS        = outbox outbox-sqlite outbox-pg outbox-cloudevents
+PARTS        = $(KNOWN)
 STORES       = sqlite
 
 ifeq ($(origin CC),default)
@@ -109,7 +109,10 @@ endif
 # A library for each foreign dependency.  A part is these lines, its headers,
 # and a file lib/<part>.sym with the names that it exports.  DIRS are folders
 # of lib/ that it takes whole, FILES single ones; NEEDS are parts listed before
-# it in PARTS, PKGS foreign packages as pkg-config knows them.
+# it in PARTS, PKGS a foreign package as pkg-config knows it, LEAST its oldest
+# version that will do.  outbox-x has the page outbox_x.3, outbox the others.
+
+KNOWN := outbox outbox-sqlite outbox-pg outbox-cloudevents
 
 outbox_ABOUT   := Transactional outbox and inbox
 outbox_DIRS    := base core
@@ -120,12 +123,14 @@ outbox-sqlite_DIRS    := sqlite
 outbox-sqlite_HEADERS := sqlite.h
 outbox-sqlite_NEEDS   := outbox
 outbox-sqlite_PKGS    := sqlite3
+outbox-sqlite_LEAST   := 3.35
 
 outbox-pg_ABOUT   := Transactional outbox and inbox in PostgreSQL
 outbox-pg_DIRS    := pg
 outbox-pg_HEADERS := pg.h
 outbox-pg_NEEDS   := outbox
 outbox-pg_PKGS    := libpq
+outbox-pg_LEAST   := 14
 outbox-pg_SQL     := pg/schema.sql
 
 outbox-cloudevents_ABOUT   := Outbox events as CloudEvents 1.0
@@ -189,6 +194,7 @@ PKG_LIBS    = $(eval PKG_LIBS := $(call pkg,libs,$(PKGS)))$(PKG_LIBS)
 stamp_flags  = $(CC) $(ALL_CFLAGS) $(PKG_CFLAGS)
 stamp_link   = $(CC) $(ALL_LDFLAGS) $(SHARED) $(PKG_LIBS)
 stamp_prefix = $(prefix) $(libdir) $(includedir)
+stamp_pages  = $(MANS)
 quote = '$(subst ','\'',$(1))'
 
 $(B)/stamp.%: FORCE | need
@@ -236,7 +242,8 @@ $(B)/%.pc: $(S)lib/part.pc.in $(S)Makefile $(B)/stamp.prefix
 		-e 's|@includedir@|$(includedir:$(prefix)/%=$${prefix}/%)|' \
 		-e 's|@part@|$*|' -e 's|@version@|$(VERSION)|' \
 		-e 's|@about@|$($*_ABOUT)|' \
-		-e 's|@needs@|$(strip $($*_NEEDS) $($*_PKGS))|' \
+		-e 's|@needs@|$(strip $($*_NEEDS) $($*_PKGS) \
+			$($*_LEAST:%=>= %))|' \
 		-e '/^Requires: $$/d' $< >$@
 
 # ---- libraries ----------------------------------------------------------
@@ -456,10 +463,11 @@ run-analyze: amalgamation
 # ---- installing ---------------------------------------------------------
 
 # Pages, and for each further name in a page's NAME a link to it.
-$(B)/man.done: $(wildcard $(TOP)/man/*.[0-9]) $(S)tests/bin/manpages.sh
+MANS := $(filter-out $(foreach p,$(filter-out $(PARTS),$(KNOWN)),%/$(subst \
+	-,_,$(p)).3),$(wildcard $(TOP)/man/*.[0-9]))
+$(B)/man.done: $(MANS) $(S)tests/bin/manpages.sh $(B)/stamp.pages
 	@mkdir -p $(@D)
-	$(call say,MAN)sh $(TOP)/tests/bin/manpages.sh $(B)/man \
-		$(filter-out %.sh,$^)
+	$(call say,MAN)sh $(TOP)/tests/bin/manpages.sh $(B)/man $(MANS)
 	@touch $@
 
 PAGES  = $(patsubst $(B)/man/%,%,$(shell find $(B)/man -type f))

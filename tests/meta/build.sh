@@ -3,12 +3,12 @@
 #
 # make, run in a directory that is not the tree's, builds there and writes
 # nothing to the tree; it does again what a changed flag, prefix or header
-# touches, and nothing else.
+# touches, and nothing else.  What is installed is of the parts that are built.
 set -eu
 
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
-cp -R "$TOP/Makefile" "$TOP/lib" "$TOP/include" "$dir"
+cp -R "$TOP/Makefile" "$TOP/lib" "$TOP/include" "$TOP/man" "$dir"
 mkdir -p "$dir/tests" "$dir/elsewhere"
 cp -R "$TOP/tests/bin" "$dir/tests"
 cd "$dir/elsewhere"
@@ -51,5 +51,12 @@ grep -q 'CC *lib/base/hash.o' said
 echo 'CPPFLAGS = -DSOMETHING' >config.mak
 done_for prefix=/opt LDFLAGS=-Wl,-O1
 expects 0 .
+done_for prefix=/opt LDFLAGS=-Wl,-O1 DESTDIR="$dir/elsewhere/root" install
+find root -name '*.[0-9]' ! -type l >pages
+grep 'man7/outbox.7' pages
+grep 'man3/outbox_relay_new.3' pages
+if grep -E 'sqlite|pg|cloudevents' pages; then
+    exit 1
+fi
 (cd "$dir" && find . -name elsewhere -prune -o -print | sort) >after
 diff before after

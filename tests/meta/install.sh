@@ -54,6 +54,7 @@ for example in publish quickstart; do
 done
 
 test "$(pkg --modversion outbox-sqlite)" = "$(pkg --modversion outbox)"
+pkg --print-requires outbox-sqlite | grep 'sqlite3 >= 3'
 for page in outbox_publish outbox_publish_many; do
     test -s "$root$prefix/share/man/man3/$page.3"
 done
