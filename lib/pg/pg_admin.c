@@ -142,8 +142,10 @@ int ob_pg_find(outbox_store *s, const char *name, int64_t *sub,
 {
     ob_pg *st = (ob_pg *)s;
     ob_pg_params p = { 0 };
-    int rc = ob_pg_check(st, err);
+    int rc = ob_pg_connected(st, err);
 
+    if (rc == OUTBOX_OK)
+        rc = ob_pg_check(st, err);
     if (rc != OUTBOX_OK)
         return rc;
     ob_pg_text(&p, name);

@@ -278,7 +278,7 @@ static int ask_who(ob_pg *st, outbox_error *err)
     return ob_pg_identify(st, err);
 }
 
-int ob_pg_reconnect(ob_pg *st, outbox_error *err)
+static int connect_again(ob_pg *st, outbox_error *err)
 {
     ob_pg_disconnect(st);
     st->broken = false;
@@ -295,6 +295,12 @@ int ob_pg_reconnect(ob_pg *st, outbox_error *err)
     if (rc != OUTBOX_OK)
         ob_pg_disconnect(st);
     return rc;
+}
+
+int ob_pg_connected(ob_pg *st, outbox_error *err)
+{
+    return st->own && (st->broken || st->conn == NULL)
+         ? connect_again(st, err) : OUTBOX_OK;
 }
 
 /* libpq's own words about a conninfo may quote a password. */
@@ -336,7 +342,7 @@ int outbox_pg_connect(outbox_t **out, const char *conninfo,
     st->base.relayable = 1;
     rc = own_conninfo(st, conninfo, err);
     if (rc == OUTBOX_OK)
-        rc = ob_pg_reconnect(st, err);
+        rc = connect_again(st, err);
     if (rc == OUTBOX_OK)
         rc = outbox_from_store(out, &st->base, opt, err);
     if (rc != OUTBOX_OK)

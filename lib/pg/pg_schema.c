@@ -154,10 +154,8 @@ static int migrate_lock(ob_pg *st, outbox_error *err)
 int ob_pg_migrate(outbox_store *s, uint32_t lanes, outbox_error *err)
 {
     ob_pg *st = (ob_pg *)s;
-    int rc = OUTBOX_OK;
+    int rc = ob_pg_connected(st, err);
 
-    if (st->own && (st->broken || st->conn == NULL))
-        rc = ob_pg_reconnect(st, err);
     if (rc == OUTBOX_OK)
         rc = ob_pg_ready(st, err);
     if (rc == OUTBOX_OK)
@@ -383,10 +381,8 @@ int ob_pg_attach(outbox_store *s, outbox_subscription *sub,
 {
     ob_pg *st = (ob_pg *)s;
     int64_t keep_ms = 0;
-    int rc = OUTBOX_OK;
+    int rc = ob_pg_connected(st, err);
 
-    if (st->own && (st->broken || st->conn == NULL))
-        rc = ob_pg_reconnect(st, err);
     if (rc == OUTBOX_OK)
         rc = ob_pg_ready(st, err);
     if (rc != OUTBOX_OK)

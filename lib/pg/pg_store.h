@@ -105,7 +105,8 @@ typedef struct ob_pg {
 
 /* ---- pg_open.c ------------------------------------------------------ */
 
-int  ob_pg_reconnect(ob_pg *st, outbox_error *err);
+/* If it is our own and an error has put it in doubt, connect again. */
+int  ob_pg_connected(ob_pg *st, outbox_error *err);
 void ob_pg_disconnect(ob_pg *st);
 int64_t ob_pg_now_ms(outbox_store *st);
 int  ob_pg_version_check(const ob_pg *st, outbox_error *err);

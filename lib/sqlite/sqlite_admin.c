@@ -142,8 +142,10 @@ int ob_sqlite_find(outbox_store *s, const char *name, int64_t *sub,
                    outbox_error *err)
 {
     ob_sqlite *st = (ob_sqlite *)s;
-    int rc = ob_sqlite_check(st, err);
+    int rc = ob_sqlite_connected(st, err);
 
+    if (rc == OUTBOX_OK)
+        rc = ob_sqlite_check(st, err);
     if (rc != OUTBOX_OK)
         return rc;
     sqlite3_stmt *stmt = ob_sqlite_stmt(st, SQ_FIND_SUB, &rc, err);

@@ -251,7 +251,7 @@ static int has_file(ob_sqlite *st, outbox_error *err)
                             "one connection only: give a file");
 }
 
-int ob_sqlite_reconnect(ob_sqlite *st, outbox_error *err)
+static int reconnect(ob_sqlite *st, outbox_error *err)
 {
     int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_URI |
                 SQLITE_OPEN_NOMUTEX;
@@ -271,6 +271,12 @@ int ob_sqlite_reconnect(ob_sqlite *st, outbox_error *err)
     st->wait_version = st->synced_version = -1;
     adopt(st);
     return OUTBOX_OK;
+}
+
+int ob_sqlite_connected(ob_sqlite *st, outbox_error *err)
+{
+    return st->own && (st->broken || st->db == NULL) ? reconnect(st, err)
+                                                     : OUTBOX_OK;
 }
 
 static int own_path(ob_sqlite *st, const char *path, outbox_error *err)
@@ -307,7 +313,7 @@ int outbox_sqlite_connect(outbox_t **out, const char *path,
     st->base.relayable = 1;
     rc = own_path(st, path, err);
     if (rc == OUTBOX_OK)
-        rc = ob_sqlite_reconnect(st, err);
+        rc = reconnect(st, err);
     if (rc == OUTBOX_OK)
         rc = outbox_from_store(out, &st->base, opt, err);
     if (rc != OUTBOX_OK)

@@ -35,7 +35,7 @@ static int no_transaction(outbox_error *err)
 
 static int transaction_check(ob_sqlite *st, outbox_error *err)
 {
-    if (sqlite3_get_autocommit(st->db))
+    if (st->db == NULL || sqlite3_get_autocommit(st->db))
         return no_transaction(err);
     if (sqlite3_db_readonly(st->db, "main") == 1)
         return outbox_error_set(err, OUTBOX_EREADONLY,
@@ -337,7 +337,8 @@ int ob_sqlite_prune(outbox_store *s, int64_t keep_ms, int limit,
 {
     ob_sqlite *st = (ob_sqlite *)s;
     bool inside = !sqlite3_get_autocommit(st->db);
-    int rc = ob_sqlite_check(st, err);
+    int rc = inside ? if_aborted(st, tables_check(st, err), err)
+                    : ob_sqlite_check(st, err);
 
     if (rc != OUTBOX_OK)
         return rc;

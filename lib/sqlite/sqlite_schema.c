@@ -141,8 +141,10 @@ int ob_sqlite_migrate(outbox_store *s, uint32_t lanes, outbox_error *err)
 {
     int64_t until_us = outbox_monotonic_us() + MIGRATE_WAIT_MS * 1000;
     struct timespec pause = { 0, 1000000 };
-    int rc;
+    int rc = ob_sqlite_connected((ob_sqlite *)s, err);
 
+    if (rc != OUTBOX_OK)
+        return rc;
     while ((rc = migrate_once((ob_sqlite *)s, lanes, err)) == OUTBOX_EBUSY &&
            outbox_monotonic_us() < until_us)
         nanosleep(&pause, NULL);
@@ -304,10 +306,8 @@ int ob_sqlite_attach(outbox_store *s, outbox_subscription *sub,
 {
     ob_sqlite *st = (ob_sqlite *)s;
     int64_t keep_ms = 0;
-    int rc = OUTBOX_OK;
+    int rc = ob_sqlite_connected(st, err);
 
-    if (st->own && (st->broken || st->db == NULL))
-        rc = ob_sqlite_reconnect(st, err);
     if (rc != OUTBOX_OK)
         return rc;
     st->checked = false;

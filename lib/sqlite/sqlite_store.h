@@ -61,7 +61,8 @@ typedef struct ob_sqlite {
 
 /* ---- sqlite_open.c -------------------------------------------------- */
 
-int  ob_sqlite_reconnect(ob_sqlite *st, outbox_error *err);
+/* If it is our own and an error has put it in doubt, connect again. */
+int  ob_sqlite_connected(ob_sqlite *st, outbox_error *err);
 void ob_sqlite_disconnect(ob_sqlite *st);
 int64_t ob_sqlite_now_ms(outbox_store *st);
 

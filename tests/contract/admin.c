@@ -278,6 +278,42 @@ START_TEST(stats_for_an_older_program)
 }
 END_TEST
 
+/* ---- a handle without a relay --------------------------------------- */
+
+/* Each time that it is asked, until it is connected again. */
+START_TEST(asked_after_a_lost_connection_it_connects_again)
+{
+    world w;
+    sut_link link;
+    outbox_error err;
+    outbox_stats st = { .size = sizeof st };
+    outbox_t *ob;
+
+    world_open(&w, _i);
+    outbox_relay_t *r = relay_open(&w, NULL, NULL, NULL);
+    settle_down(r);
+    ck_ok(w.sut->connect(&ob, w.db, NULL, &link, &err));
+    ck_ok(outbox_subscription_stats(ob, "default", &st, &err));
+    w.sut->sever(&link);
+    for (int i = 0; i < 3; i++)
+        ck_assert_int_eq(outbox_subscription_stats(ob, "default", &st, &err),
+                         OUTBOX_EDB);
+    ck_assert_int_lt(outbox_migrate(ob, &err), 0);
+    ck_assert_int_lt(publish_number(ob, "k", 1, &err), 0);
+    link.severed = false;
+    ck_ok(outbox_subscription_stats(ob, "default", &st, &err));
+    ck_ok(outbox_pause(ob, "default", 1, &err));
+    ck_assert_int_eq(database_stats(&w, NULL).paused, 1);
+    w.sut->sever(&link);
+    ck_assert_int_lt(outbox_pause(ob, "default", 0, &err), 0);
+    link.severed = false;
+    ck_ok(outbox_migrate(ob, &err));
+    outbox_close(ob);
+    relay_drop(r);
+    world_close(&w);
+}
+END_TEST
+
 void add_admin_tests(Suite *s)
 {
     TCase *tc = suite_case(s, "admin");
@@ -295,4 +331,6 @@ void add_admin_tests(Suite *s)
                         n_suts);
     tcase_add_loop_test(tc, what_is_parked_grows_old, 0, n_suts);
     tcase_add_loop_test(tc, stats_for_an_older_program, 0, n_suts);
+    tcase_add_loop_test(tc, asked_after_a_lost_connection_it_connects_again,
+                        1, n_suts);     /* the first has no connection */
 }

@@ -281,6 +281,37 @@ START_TEST(the_first_statement_is_the_insert)
 }
 END_TEST
 
+/* If another connection can write then, it does. */
+static int try_elsewhere(unsigned what, void *ctx, void *stmt, void *sql)
+{
+    (void)what, (void)stmt;
+    if (strstr(sql, "DELETE FROM main.\"outbox_inbox") != NULL) {
+        sqlite3 *other = sqlite_open(ctx);
+        sqlite_exec(other, "INSERT INTO work VALUES (1)");
+        sqlite3_close(other);
+    }
+    return 0;
+}
+
+/* As with publishing, though the tables are checked here, too. */
+START_TEST(pruning_holds_the_lock_before_it_reads)
+{
+    world w;
+    outbox_error err;
+    inbox_t *ib;
+
+    sqlite_world(&w);
+    ck_ok(inbox_sqlite_open(&ib, w.app, NULL, &err));
+    ck_ok(w.sut->begin(w.app));
+    sqlite3_trace_v2(w.app, SQLITE_TRACE_STMT, try_elsewhere, w.db);
+    ck_ok(inbox_prune(ib, 1, 1, &err));
+    sqlite3_trace_v2(w.app, 0, NULL, NULL);
+    ck_ok(w.sut->commit(w.app));
+    inbox_close(ib);
+    world_close(&w);
+}
+END_TEST
+
 /* What the caller inserted last is what he asks for. */
 START_TEST(the_callers_last_rowid_is_kept)
 {
@@ -334,6 +365,7 @@ void add_sqlite_tests(Suite *s)
     tcase_add_test(tc, a_locked_database_is_busy_and_recovers);
     tcase_add_test(tc, a_stale_snapshot_is_busy);
     tcase_add_test(tc, the_first_statement_is_the_insert);
+    tcase_add_test(tc, pruning_holds_the_lock_before_it_reads);
     tcase_add_test(tc, the_callers_last_rowid_is_kept);
     tcase_add_test(tc, query_only_is_read_only);
 }
