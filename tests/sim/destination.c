@@ -40,7 +40,7 @@ static bool is_behind_lost(const process *p, int e)
 
     for (int q = w->events[e].before; q >= 0; q = w->events[q].before) {
         const view *v = &w->events[q].views[p->sub];
-        if (v->lost && v->lost_by == p->incarnation && v->arrivals == 0 &&
+        if (v->lost_by[p->slot] == p->incarnation && v->arrivals == 0 &&
             !v->was_dead && !event_expired(w, q))
             return true;
     }
@@ -90,7 +90,7 @@ static outcome decide(process *p, int e)
     int key = p->w->events[e].key;
     bool ordered = (s->flags & OUTBOX_ORDERED) != 0 && key >= 0;
 
-    v->lost = false;
+    v->lost_by[p->slot] = 0;
     if (ordered && p->fails[key])
         return (outcome){ OUTBOX_RETRY, false };
     if (ordered && is_behind_lost(p, e))
@@ -108,8 +108,8 @@ static void remember(process *p, int e, outcome out)
 
     if (out.verdict == OUTBOX_PENDING) {
         tally(p->w, T_TIMEOUTS);
-        v->lost = !out.arrives;
-        v->lost_by = p->incarnation;
+        if (!out.arrives)
+            v->lost_by[p->slot] = p->incarnation;
     }
     if (out.verdict == OUTBOX_RETRY)
         tally(p->w, T_RETRIES);

@@ -16,6 +16,8 @@
 
 #include <stdio.h>
 
+enum { CANARIES = 320 };        /* in one phase, about: see FIRST_CANARY */
+
 /* ---- patience -------------------------------------------------------- */
 
 static int64_t bad_events(const sim *w, int s)
@@ -38,7 +40,7 @@ static int64_t sub_patience_ms(const sim *w, int s)
     return 10000 + 20 * death_ms + 4 * attempt_ms +
            bad_events(w, s) * (o->max_attempts + 8) *
                (attempt_ms + (sp->killer > 0 ? death_ms : 0)) +
-           (int64_t)w->n_events * (2 * sp->latency_ms + 20);
+           ((int64_t)w->n_events + CANARIES) * (2 * sp->latency_ms + 20);
 }
 
 int64_t patience_ms(const sim *w)

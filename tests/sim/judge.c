@@ -211,6 +211,7 @@ void judge_attach(process *p)
     for (int i = 0; i < w->plan.lanes; i++) {
         s->lanes[i].position = position;
         s->lanes[i].at = s->first;
+        s->lanes[i].trying = -1;
     }
 }
 
@@ -294,8 +295,11 @@ void judge_start(process *p, int64_t position)
     sim *w = p->w;
 
     for (int i = 0; i < w->n_log; i++) {
-        if (w->events[w->log[i]].position == position)
-            view_of(w, p->sub, w->log[i])->ahead_by = p->incarnation;
+        int e = w->log[i];
+        if (w->events[e].position != position)
+            continue;
+        view_of(w, p->sub, e)->ahead_by = p->incarnation;
+        lane_of(w, p->sub, e)->trying = e;
     }
 }
 
@@ -357,6 +361,15 @@ static void passed_by(sim *w, int s, int e)
     v->covered = past;
 }
 
+/* The event on trial was sent and did not kill: outbox_relay(3) counts starts
+ * in a row. */
+static void trial_ends(sim *w, int s, lane *l)
+{
+    if (l->trying >= 0)
+        view_of(w, s, l->trying)->kills = 0;
+    l->trying = -1;
+}
+
 static void cursor_moves(process *p, const outbox_lane *to)
 {
     sim *w = p->w;
@@ -375,6 +388,8 @@ static void cursor_moves(process *p, const outbox_lane *to)
                to->cursor.position);
     if (to->cursor.position != l->position || to->release)
         l->moves++;
+    if (to->on_trial)
+        trial_ends(w, p->sub, l);
     l->position = to->cursor.position;
     while (l->at < w->n_log &&
            w->events[w->log[l->at]].position <= l->position) {

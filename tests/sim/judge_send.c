@@ -158,6 +158,7 @@ static void sent(process *p, int e)
     v->sent_by = p->incarnation;
     v->sent_step = p->step;
     v->sent_ms = p->sent_ms;
+    v->suspect = (v->suspect || v->failed) && !v->counted;
     v->failed = v->counted = false;
     if (p->passed || p->passed_before) {
         v->failures++;          /* it may turn out to have failed before */
@@ -229,6 +230,21 @@ void judge_arrival(sim *w, int s, int e)
 
 /* ---- verdicts -------------------------------------------------------- */
 
+/* In the first outage that it meets a failure is forgiven; when the event is
+ * under way again, that one may fail and count. */
+static void excuse_or_count(view *v, uint32_t forgiver)
+{
+    bool forgiven = forgiver != 0 && v->forgiven_by != forgiver &&
+                    (v->failed || v->suspect);
+
+    if (forgiven)
+        v->forgiven_by = forgiver;
+    else
+        v->failures++;
+    v->counted = !forgiven || v->failed;
+    v->suspect = false;
+}
+
 /* Another event has passed: what had failed before, had failed by itself,
  * unless it was an outage, and the first that the event has met. */
 static void others_passed(process *p, int e)
@@ -249,11 +265,7 @@ static void others_passed(process *p, int e)
         view *v = &w->events[p->unsettled[i]].views[p->sub];
         if (p->unsettled[i] == e || v->counted)
             continue;
-        if (outage && v->failed && v->forgiven_by != p->incarnation)
-            v->forgiven_by = p->incarnation;
-        else
-            v->failures++;
-        v->counted = true;
+        excuse_or_count(v, outage ? p->incarnation : 0);
     }
 }
 

@@ -139,12 +139,13 @@ typedef struct view {
     bool     discarded, forsaken;       /* forsaken: once, though replayed */
     bool     counted;           /* its last failure may have been */
     bool     failed;            /* the relay knows that its last send failed */
-    bool     lost;              /* its last send vanished */
+    bool     suspect;           /* an earlier one had failed, uncounted */
     int      arrivals, parked, dead;
     int64_t  sent_ms, arrived_ms;       /* last */
     int64_t  needed_ms;         /* to be delivered since then */
     uint32_t failures, deaths, kills, moves;
-    uint32_t sent_by, acked_by, lost_by, forgiven_by;   /* incarnations */
+    uint32_t sent_by, acked_by, forgiven_by;    /* incarnations */
+    uint32_t lost_by[SIM_RELAYS];       /* its last send vanished */
     uint32_t room_by;           /* parked by it, and not counted yet */
     uint32_t ahead_by;          /* counted by it before a send */
     uint64_t sent_step, acked_step;
@@ -169,6 +170,7 @@ typedef struct lane {
     int64_t  token, position;
     uint32_t owner;             /* incarnation; 0: free */
     uint32_t moves;             /* of the cursor, and releases */
+    int      trying;            /* event on trial; -1: none */
     int      at;                /* events of the log that it is past */
     uint64_t taken;             /* by a person, at that tick */
 } lane;
