@@ -239,8 +239,9 @@ static void excuse_or_count(view *v, uint32_t forgiver)
 
     if (forgiven)
         v->forgiven_by = forgiver;
-    else
-        v->failures++;
+    if (v->counted)
+        return;                 /* when it was sent, to be sure */
+    v->failures += !forgiven;
     v->counted = !forgiven || v->failed;
     v->suspect = false;
 }
@@ -263,9 +264,8 @@ static void others_passed(process *p, int e)
     }
     for (int i = 0; i < p->n_unsettled; i++) {
         view *v = &w->events[p->unsettled[i]].views[p->sub];
-        if (p->unsettled[i] == e || v->counted)
-            continue;
-        excuse_or_count(v, outage ? p->incarnation : 0);
+        if (p->unsettled[i] != e)
+            excuse_or_count(v, outage ? p->incarnation : 0);
     }
 }
 
