@@ -535,6 +535,20 @@ void judge_save(process *p, const outbox_lane *lanes, uint32_t n,
         cursor_moves(p, &lanes[i]);
 }
 
+/* An attempt that was counted ahead, for a send that is not made: it stays
+ * when the relay stops before it has read the row again (outbox_relay(3)). */
+void judge_unanswered(process *p, const outbox_change *changes,
+                      size_t n_changes)
+{
+    for (size_t i = 0; i < n_changes; i++) {
+        int e = event_by_id(p->w, changes[i].row.id);
+        if (e < 0 || changes[i].kind != OUTBOX_AGAIN)
+            continue;
+        view *v = view_of(p->w, p->sub, e);
+        v->failures += changes[i].row.attempts > v->failures + v->deaths;
+    }
+}
+
 /* ---- what people do -------------------------------------------------- */
 
 static bool meant(const sim *w, int s, int i, int e)

@@ -259,7 +259,9 @@ static void others_passed(process *p, int e)
         if (v->room_by != p->incarnation || w->log[i] == e)
             continue;
         v->room_by = 0;
-        v->failures++;
+        v->failures++;          /* or forgiven: but then not the next */
+        if (outage)
+            v->forgiven_by = p->incarnation;
         p->rooms--;
     }
     for (int i = 0; i < p->n_unsettled; i++) {

@@ -375,6 +375,9 @@ void judge_acquire(process *p, const outbox_lane *lanes, uint32_t n);
 void judge_save(process *p, const outbox_lane *lanes, uint32_t n,
                 const outbox_change *changes, size_t n_changes);
 /* A start was noted, whether it is made or not. */
+/* That was done, and the relay does not know it. */
+void judge_unanswered(process *p, const outbox_change *changes,
+                      size_t n_changes);
 void judge_start(process *p, int64_t position);
 void judge_forget(process *p);          /* the store failed it */
 void judge_death(process *p);
