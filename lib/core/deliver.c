@@ -580,6 +580,15 @@ static int send_batch(outbox_relay_t *r, ob_slot **batch, uint32_t n,
     return rc == OUTBOX_OK ? (int)done : rc;
 }
 
+static void flush(outbox_relay_t *r)
+{
+    r->unflushed = false;
+    if (r->tp.flush != NULL)
+        r->tp.flush(r->tp.ctx);
+}
+
+/* Until a flush an ordered transport refuses the keys it has failed: what it
+ * was sent before it reported the failure may have been flushed long ago. */
 static int send_all(outbox_relay_t *r, uint32_t *total, outbox_error *err)
 {
     ob_slot *batch[OB_SEND_BATCH];
@@ -591,6 +600,8 @@ static int send_all(outbox_relay_t *r, uint32_t *total, outbox_error *err)
         pthread_mutex_lock(&r->lock);
         n = pick(r, batch);
         pthread_mutex_unlock(&r->lock);
+        if (n > 0 && r->win.ordered && r->unflushed)
+            flush(r);
         done = send_batch(r, batch, n, start_ms, total, err);
         if (done < 0)
             return done;
@@ -608,8 +619,8 @@ int ob_deliver_send(outbox_relay_t *r, outbox_error *err)
     if (r->sub.paused || !transport_open(r))
         return OUTBOX_OK;
     int rc = send_all(r, &total, err);
-    if (total > 0 && r->tp.flush != NULL)
-        r->tp.flush(r->tp.ctx);
+    if (total > 0)
+        flush(r);
     r->more = r->more || total > 0;
     return rc;
 }

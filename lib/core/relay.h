@@ -133,6 +133,7 @@ struct outbox_relay {
     bool      full;             /* the window had no room for more */
     bool      log_first;        /* it had none for the log: its turn now */
     bool      cramped;          /* nor for a parked chain, in this turn */
+    bool      unflushed;        /* an event has failed since the last flush */
     bool      draining;         /* nothing new is taken or sent */
     bool      closing;          /* the next save gives every lane back */
     bool      hinted;           /* a publisher announced something */

@@ -268,6 +268,7 @@ static void bury(outbox_relay_t *r, ob_slot *s)
 static void rejected(outbox_relay_t *r, ob_slot *s)
 {
     r->stats.rejected++;
+    r->unflushed = true;
     r->passes++;
     bury(r, s);
 }
@@ -300,6 +301,7 @@ static void failed(outbox_relay_t *r, ob_slot *s)
     bool witness = is_witness(r, s);
 
     r->stats.retried++;
+    r->unflushed = true;
     if (r->lanes[s->lane].leaving)
         lane_goes_on(r, s);
     if (fails_behind(r, s)) {

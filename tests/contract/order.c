@@ -310,6 +310,41 @@ START_TEST(those_behind_a_failure_are_not_blamed)
 }
 END_TEST
 
+static outbox_verdict note_flushes(sink *s, const outbox_event *ev,
+                                   outbox_token token, outbox_error *why)
+{
+    unsigned *flushes = s->arg;
+
+    (void)ev;
+    (void)token;
+    (void)why;
+    *flushes = s->flushes;
+    return OUTBOX_ACK;
+}
+
+/* A transport that refuses a key until flush, and says so late, would else
+ * refuse it for ever: its own flush came before it had said so. */
+START_TEST(flush_comes_between_a_late_failure_and_the_next_try)
+{
+    site t;
+    unsigned flushes = 0;
+
+    site_open(&t, _i);
+    t.w.sink.transport.flags = OUTBOX_ORDERED;
+    put_pending(&t.p, 1, 1, true);
+    publish_numbers(&t.w, "k", 1, 1);
+    site_relay(&t);
+    ck_assert_uint_eq(t.w.sink.flushes, 1);
+    ck_ok(sink_settle(&t.w.sink, 0, OUTBOX_RETRY));
+    t.w.sink.rule = note_flushes;
+    t.w.sink.arg = &flushes;
+    run_for(&t.w, t.r, 1000, 50);
+    ck_assert_uint_eq(sink_times(&t.w.sink, 1), 2);
+    ck_assert_uint_eq(flushes, 2);
+    site_close(&t);
+}
+END_TEST
+
 /* Acknowledged out of order, with the first one missing for long: progress
  * stays before it. */
 START_TEST(an_ordered_transport_may_ack_in_any_order)
@@ -374,6 +409,9 @@ void add_order_tests(Suite *s)
                         n_suts);
     tcase_add_loop_test(tc, a_reject_in_a_batch_stops_its_key, 0, n_suts);
     tcase_add_loop_test(tc, those_behind_a_failure_are_not_blamed, 0, n_suts);
+    tcase_add_loop_test(tc,
+                        flush_comes_between_a_late_failure_and_the_next_try,
+                        0, n_suts);
     tcase_add_loop_test(tc, an_ordered_transport_may_ack_in_any_order, 0,
                         n_suts);
     tcase_add_loop_test(tc, a_verdict_after_the_end_is_stale, 0, n_suts);
