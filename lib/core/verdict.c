@@ -445,6 +445,7 @@ void ob_verdict_make_room(outbox_relay_t *r)
 void ob_verdict_resume(outbox_relay_t *r, ob_slot *s, uint32_t passes)
 {
     ob_window_set_suspect(&r->win, s, true);
+    s->when_ms = r->now_ms;             /* others have waited longer */
     s->passes = passes;
     if (passes != r->passes)
         convict(r, s);

@@ -3,7 +3,7 @@
  * breaker.c - a destination that is away: a pause, one probe at a time, and
  * nothing held against the events.
  */
-#include "contract.h"
+#include "kit.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -256,6 +256,37 @@ START_TEST(the_outage_survives_a_restart)
 }
 END_TEST
 
+/* 1 is parked in a lane whose owner died; it and 2 fail, nothing else is
+ * there, and 2 heals: each of the two must have its turn as the probe. */
+START_TEST(a_parked_one_is_not_every_probe)
+{
+    site t;
+    sut_link link;
+
+    site_open(&t, _i);
+    t.opt.breaker_failures = 1;
+    t.opt.breaker_ms = 10;
+    t.opt.max_attempts = 1000;
+    t.p.of[1] = t.p.of[2] = OUTBOX_RETRY;
+    publish_numbers(&t.w, "bad", 1, 1);
+    t.r = relay_open(&t.w, NULL, &t.opt, &link);
+    for (int i = 0; i < 20 && site_parked(&t) == 0; i++)
+        run_among_others(&t.w, t.r, 100, 50);
+    ck_assert_int_eq(site_parked(&t), 1);
+    relay_crash(&t.w, t.r, &link);
+    publish_numbers(&t.w, "good", 2, 1);
+    site_relay(&t);
+    run_for(&t.w, t.r, 15000, 50);
+    ck_assert_int_eq(stats_of(t.r).breaker_open, 1);
+    t.p.of[2] = OUTBOX_ACK;
+    sink_forget(&t.w.sink);
+    run_for(&t.w, t.r, 4000, 50);
+    ck_assert_uint_eq(sink_times(&t.w.sink, 2), 1);
+    ck_assert_uint_ge(sink_times(&t.w.sink, 1), 1);
+    site_close(&t);
+}
+END_TEST
+
 START_TEST(a_transport_that_does_not_open)
 {
     world w;
@@ -294,5 +325,6 @@ void add_breaker_tests(Suite *s)
         tc, bad_events_at_the_head_do_not_look_like_an_outage_for_ever, 0,
         n_suts);
     tcase_add_loop_test(tc, the_outage_survives_a_restart, 0, n_suts);
+    tcase_add_loop_test(tc, a_parked_one_is_not_every_probe, 0, n_suts);
     tcase_add_loop_test(tc, a_transport_that_does_not_open, 0, n_suts);
 }
