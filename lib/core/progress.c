@@ -116,12 +116,13 @@ static void reach_all(outbox_relay_t *r, reach *lanes, size_t n_changes)
 }
 
 /* Everything that follows a parked event in its chain, but for what is still
- * with an ordered transport. */
+ * with an ordered transport, or has a late ACK. */
 static void doom_followers(outbox_relay_t *r, ob_slot *s)
 {
     ob_slot *after = ob_window_at(&r->win, s->next);
 
-    if (s->fate == OUTBOX_PARK && after != NULL && after->state < OB_SENT)
+    if (s->fate == OUTBOX_PARK && after != NULL && after->state < OB_SENT &&
+        after->verdict == 0)
         ob_window_doom(&r->win, after, OUTBOX_PARK);
 }
 
@@ -220,14 +221,16 @@ static void start_ends(outbox_relay_t *r, const ob_slot *s)
 }
 
 /* They are still in the table of the parked.  Those that an ordered transport
- * has with it stay until their verdicts. */
+ * has with it stay until their verdicts, and those that have one until it is
+ * applied: the ACK was accepted. */
 static void drop_followers(outbox_relay_t *r, const ob_slot *s)
 {
     ob_slot *after = ob_window_at(&r->win, s->next);
 
     while (after != NULL) {
         ob_slot *next = ob_window_at(&r->win, after->next);
-        if (after->state != OB_SENT && after->state < OB_DOOMED)
+        if (after->state != OB_SENT && after->state < OB_DOOMED &&
+            after->verdict == 0)
             ob_window_finish(&r->win, after, OB_GONE, false);
         after = next;
     }
