@@ -216,8 +216,9 @@ struct outbox_store_ops {
                 outbox_lane *lanes, uint32_t n, const outbox_change *changes,
                 size_t n_changes, outbox_error *err);
     /* An event of this lane, which is held, will be sent on trial: note its
-     * position, durably.  Returns how often that was noted in a row without a
-     * save that ended the trial.  ESTALE: the lease is lost. */
+     * position and who sends it, durably.  Returns how many relays in a row
+     * have noted it without a save that ended the trial or gave up the lane.
+     * ESTALE: the lease is lost. */
     int (*trial)(outbox_store *st, int64_t sub, const uint8_t me[16],
                  const outbox_lane *lane, int64_t position,
                  outbox_error *err);

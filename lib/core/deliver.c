@@ -402,22 +402,6 @@ static uint32_t pick(outbox_relay_t *r, ob_slot **batch)
 
 enum { CONDEMNED = 1 };
 
-/* Once a process: what no answer came for may have been noted. */
-static int note_start(outbox_relay_t *r, const ob_slot *s,
-                      const outbox_lane *io, outbox_error *err)
-{
-    int64_t *tried = &r->tried[s->lane], position = s->cursor.position;
-    bool again = *tried == -position;
-
-    if (*tried == position)
-        return 1;
-    int starts = r->store->ops->trial(r->store, r->sub.sub, r->id, io,
-                                      position, err);
-    if (starts != OUTBOX_EBUSY)
-        *tried = starts < 0 ? -position : position;
-    return starts > 0 ? starts - again : starts;
-}
-
 /* The event is one of those after which an owner may have died.  That it is
  * started is written down before it is sent, and enough starts are proof. */
 static int send_on_trial(outbox_relay_t *r, const ob_slot *s,
@@ -426,7 +410,8 @@ static int send_on_trial(outbox_relay_t *r, const ob_slot *s,
     ob_lane *l = &r->lanes[s->lane];
     outbox_lane io = { .lane = s->lane, .token = l->token };
 
-    int starts = note_start(r, s, &io, err);
+    int starts = r->store->ops->trial(r->store, r->sub.sub, r->id, &io,
+                                      s->cursor.position, err);
     if (starts < 0)
         return starts;
     l->on_trial = true;

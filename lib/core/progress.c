@@ -257,10 +257,8 @@ static void lanes_saved(outbox_relay_t *r, const outbox_lane *io, uint32_t n)
     for (uint32_t i = 0; i < n; i++) {
         ob_lane *l = &r->lanes[io[i].lane];
         l->done = l->saved = io[i].cursor;      /* it never goes back */
-        if (io[i].on_trial) {
+        if (io[i].on_trial)
             l->on_trial = false;
-            r->tried[io[i].lane] = 0;
-        }
         if (!io[i].release)
             continue;
         ob_lease_lost(r, io[i].lane);

@@ -153,7 +153,6 @@ struct outbox_relay {
     bool      has_records;
     bool      probe_failed;     /* since room was made in a full window */
     /* Starts noted by this process: not forgotten with the rest. */
-    int64_t   tried[OUTBOX_MAX_LANES];
     ob_start  starts[OB_STARTS];
     uint32_t  n_starts;         /* the oldest make room for more */
     uint64_t  records[OB_RECORDS];      /* chains that have passed lately */

@@ -179,8 +179,9 @@ OB_PG_STATEMENT(PG_LEAVE,
     " AND NOT EXISTS (SELECT FROM \"outbox\".lane WHERE sub = $1"
     " AND owner = $2)")
 OB_PG_STATEMENT(PG_TRIAL,
-    "UPDATE \"outbox\".lane SET trying = $5, starts ="
-    " CASE WHEN trying = $5 THEN starts + 1 ELSE 1 END"
+    "UPDATE \"outbox\".lane SET trying = $5, trier = $3, starts ="
+    " CASE WHEN trying IS DISTINCT FROM $5 THEN 1 WHEN trier = $3 THEN starts"
+    " ELSE starts + 1 END"
     " WHERE sub = $1 AND lane = $2 AND owner = $3 AND token = $4"
     " RETURNING starts")
 
@@ -206,8 +207,7 @@ OB_PG_STATEMENT(PG_LET_GO,
     "UPDATE \"outbox\".lane SET"
     " owner = CASE WHEN lane = ANY ($3::smallint[]) THEN NULL"
     " ELSE owner END, crashes = CASE WHEN lane = ANY ($3::smallint[]) THEN 0"
-    " ELSE crashes END, trying = CASE WHEN lane = ANY ($4::smallint[])"
-    " THEN NULL ELSE trying END WHERE sub = $1 AND owner = $2"
+    " ELSE crashes END, trying = NULL WHERE sub = $1 AND owner = $2"
     " AND (lane = ANY ($3::smallint[]) OR lane = ANY ($4::smallint[]))")
 OB_PG_STATEMENT(PG_PARK,
     "INSERT INTO \"outbox\".parked (\"window\", " PG_ROW ", sub, chain,"

@@ -115,7 +115,8 @@ CREATE TABLE "outbox".subscription (
 
 -- Who owns a lane of a subscription.  crashes counts owners that went
 -- without goodbye while the cursor stayed at crash_window, crash_position;
--- trying is an event that was started on trial, starts how often in a row.
+-- trying is an event that was started on trial, trier the last relay that did,
+-- starts how many did in a row.
 CREATE TABLE "outbox".lane (
     sub            bigint   NOT NULL,
     lane           smallint NOT NULL,
@@ -125,6 +126,7 @@ CREATE TABLE "outbox".lane (
     crash_window   bigint   NOT NULL DEFAULT -1,
     crash_position bigint   NOT NULL DEFAULT -1,
     trying         bigint,
+    trier          uuid,
     starts         integer  NOT NULL DEFAULT 0,
     PRIMARY KEY (sub, lane)
 );

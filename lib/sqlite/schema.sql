@@ -64,7 +64,7 @@ CREATE TABLE "outbox_subscription" (
 -- Who owns a lane of a subscription, and how far it is.  anchor is the id of
 -- the event at position.  crashes counts owners that went without goodbye
 -- since position last moved; trying is an event that was started on trial,
--- starts how often in a row.
+-- trier the last relay that did, starts how many did in a row.
 CREATE TABLE "outbox_lane" (
     sub      INTEGER NOT NULL,
     lane     INTEGER NOT NULL,
@@ -74,6 +74,7 @@ CREATE TABLE "outbox_lane" (
     anchor   BLOB,
     crashes  INTEGER NOT NULL DEFAULT 0,
     trying   INTEGER,
+    trier    BLOB,
     starts   INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (sub, lane)
 ) WITHOUT ROWID;

@@ -100,7 +100,7 @@ static const char *const sqlite_statements[SQ_COUNT_STMTS] = {
         "UPDATE main.\"outbox_lane\" SET position = ?5, anchor = ?6,"
         " owner = CASE WHEN ?7 THEN NULL ELSE owner END,"
         " crashes = CASE WHEN position <> ?5 OR ?7 THEN 0 ELSE crashes END,"
-        " trying = CASE WHEN ?8 THEN NULL ELSE trying END"
+        " trying = CASE WHEN ?7 OR ?8 THEN NULL ELSE trying END"
         " WHERE sub = ?1 AND lane = ?2 AND owner = ?3 AND token = ?4",
     [SQ_PARK] =
         "INSERT INTO main.\"outbox_parked\" (id, topic, type, key,"
@@ -161,8 +161,9 @@ static const char *const sqlite_statements[SQ_COUNT_STMTS] = {
         "DELETE FROM main.\"outbox_dedup\" WHERE published_ms < ?1 AND mark"
         " IN (SELECT mark FROM main.\"outbox_dedup\" ORDER BY mark LIMIT ?2)",
     [SQ_TRIAL] =
-        "UPDATE main.\"outbox_lane\" SET trying = ?5, starts ="
-        " CASE WHEN trying = ?5 THEN starts + 1 ELSE 1 END"
+        "UPDATE main.\"outbox_lane\" SET trying = ?5, trier = ?3, starts ="
+        " CASE WHEN trying IS NOT ?5 THEN 1 WHEN trier = ?3 THEN starts"
+        " ELSE starts + 1 END"
         " WHERE sub = ?1 AND lane = ?2 AND owner = ?3 AND token = ?4"
         " RETURNING starts",
     [SQ_NEXT_DUE] = "SELECT min(due_ms) FROM main.\"outbox_scheduled\"",

@@ -460,18 +460,28 @@ START_TEST(starts_are_counted_until_the_trial_ends)
     int64_t sub = d.sub.sub;
     ck_assert_int_eq(d.ops->trial(d.st, sub, me, l, 2, &d.err), 1);
     beat(&d, me, -1);
-    acquire(&d, me);
+    acquire(&d, me);                    /* its answer was lost: no death */
     ck_assert_int_ne(l->on_trial, 0);
-    ck_assert_int_eq(d.ops->trial(d.st, sub, me, l, 2, &d.err), 2);
-    ck_assert_int_eq(d.ops->trial(d.st, sub, me, l, 3, &d.err), 1);
-    ck_assert_int_eq(d.ops->trial(d.st, sub, rival, l, 3, &d.err),
+    ck_assert_int_eq(d.ops->trial(d.st, sub, me, l, 2, &d.err), 1);
+    beat(&d, rival, 1);
+    acquire(&d, rival);
+    ck_assert_int_eq(d.ops->trial(d.st, sub, rival, l, 2, &d.err), 2);
+    ck_assert_int_eq(d.ops->trial(d.st, sub, rival, l, 3, &d.err), 1);
+    ck_assert_int_eq(d.ops->trial(d.st, sub, me, l, 3, &d.err),
                      OUTBOX_ESTALE);
     l->token--;
-    ck_assert_int_eq(d.ops->trial(d.st, sub, me, l, 3, &d.err),
+    ck_assert_int_eq(d.ops->trial(d.st, sub, rival, l, 3, &d.err),
                      OUTBOX_ESTALE);
     l->token++;
     l->on_trial = 1;
-    ck_ok(save(&d, me, NULL, 0));       /* it ends well */
+    ck_ok(save(&d, rival, NULL, 0));    /* it ends well */
+    ck_assert_int_eq(d.ops->trial(d.st, sub, rival, l, 3, &d.err), 1);
+    l->on_trial = 0;
+    l->release = 1;
+    ck_ok(save(&d, rival, NULL, 0));    /* a goodbye is no death */
+    beat(&d, me, 1);
+    acquire(&d, me);
+    ck_assert_int_eq(l->on_trial, 0);
     ck_assert_int_eq(d.ops->trial(d.st, sub, me, l, 3, &d.err), 1);
     direct_close(&d);
 }

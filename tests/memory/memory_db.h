@@ -34,6 +34,7 @@ typedef struct mem_lane {
     uint32_t      lane;
     int32_t       crashes, starts;
     int64_t       trying;               /* position on trial; 0: none */
+    uint8_t       trier[16];            /* who noted that last */
     uint8_t       owner[16];
     outbox_cursor cursor;
 } mem_lane;

@@ -499,7 +499,7 @@ static void move_cursor(mem_lane *l, const outbox_lane *to)
 {
     if (l->cursor.position != to->cursor.position || to->release)
         l->crashes = 0;
-    if (to->on_trial)
+    if (to->on_trial || to->release)
         l->trying = l->starts = 0;
     l->cursor = to->cursor;
     if (to->release)
@@ -541,8 +541,12 @@ int mem_op_trial(outbox_store *st, int64_t sub, const uint8_t me[16],
         rc = outbox_error_set(err, OUTBOX_ESTALE, "a lease is lost");
         return mem_exit(st, MEM_TRIAL, rc, err);
     }
-    l->starts = l->trying == position ? l->starts + 1 : 1;
+    if (l->trying != position)
+        l->starts = 1;
+    else if (memcmp(l->trier, me, sizeof l->trier) != 0)
+        l->starts++;
     l->trying = position;
+    memcpy(l->trier, me, sizeof l->trier);
     return mem_exit(st, MEM_TRIAL, l->starts, err);
 }
 
