@@ -227,9 +227,9 @@ struct outbox_store_ops {
                   outbox_sink *sink, void *arg, outbox_error *err);
     /* One row for each chain of a lane with parked rows, with chain, attempts
      * and delay_ms of its head; one with delay_ms -1 for each that a dead event
-     * blocks; then one with delay_ms -2, chain 0 and the position for each
-     * event, parked or dead, past the lane's saved cursor: the log still has
-     * it, and it must not be taken from there again. */
+     * blocks; then one with delay_ms -2, chain 0, position and id for each
+     * event, parked, dead or discarded, past the lane's saved cursor: the log
+     * still has it, and it must not be taken from there again. */
     int (*blocked)(outbox_store *st, int64_t sub, uint32_t lane,
                    outbox_sink *sink, void *arg, outbox_error *err);
     /* Delete at most limit events that every subscription is past and that

@@ -131,35 +131,36 @@ void ob_blocked_forgive(outbox_relay_t *r)
 
 /* ---- set aside -----------------------------------------------------------
  *
- * Events that are parked or dead although the lane's cursor is still before
- * them: they were saved while an older one was under way, and then an owner
- * went.  They are few, and each is passed over once, when it is read. */
+ * Events that are parked, dead or discarded although the lane's cursor is
+ * still before them: that was saved while an older one was under way, and then
+ * an owner went.  They are few, and each is passed over once, when it is
+ * read. */
 
 enum { SET_ASIDE = -2 };
 
+bool ob_aside_has(const outbox_relay_t *r, const outbox_row *row)
+{
+    const ob_aside *a = r->aside;
+
+    while (a != NULL && (a->position != row->position ||
+                         memcmp(a->id, row->id, sizeof a->id) != 0))
+        a = a->next;
+    return a != NULL;
+}
+
 static bool aside_add(outbox_relay_t *r, const outbox_row *row)
 {
-    for (ob_aside *a = r->aside; a != NULL; a = a->next) {
-        if (a->position == row->position && a->lane == row->lane)
-            return true;
-    }
+    if (ob_aside_has(r, row))
+        return true;
     ob_aside *a = ob_alloc(&r->mem, sizeof *a);
     if (a == NULL)
         return false;
     a->position = row->position;
+    memcpy(a->id, row->id, sizeof a->id);
     a->lane = row->lane;
     a->next = r->aside;
     r->aside = a;
     return true;
-}
-
-bool ob_aside_has(const outbox_relay_t *r, int64_t position)
-{
-    const ob_aside *a = r->aside;
-
-    while (a != NULL && a->position != position)
-        a = a->next;
-    return a != NULL;
 }
 
 static void aside_drop(outbox_relay_t *r, uint32_t lane, bool all)

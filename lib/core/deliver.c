@@ -32,7 +32,7 @@ static int read_sink(void *arg, const outbox_row *row)
     const ob_lane *l = &r->lanes[lane];
 
     if (!l->mine || l->leaving || !ob_cursor_follows(&at, &l->read) ||
-        (r->aside != NULL && ob_aside_has(r, row->position)) ||
+        (r->aside != NULL && ob_aside_has(r, row)) ||
         !ob_filter_match(r->opt.topics, &row->topic))
         return 0;
     if (ob_window_add(&r->win, row, chain, lane, l->lease) != NULL)

@@ -66,10 +66,12 @@ typedef struct ob_blocked {
     uint32_t tries;             /* since its last count */
 } ob_blocked;
 
-/* An event that the log has past a cursor, and that is parked or dead. */
+/* An event that the log has past a cursor, and that is parked, dead or
+ * discarded. */
 typedef struct ob_aside {
     struct ob_aside *next;
     int64_t  position;
+    uint8_t  id[16];            /* positions are another's in another log */
     uint32_t lane;
 } ob_aside;
 
@@ -234,7 +236,7 @@ ob_blocked *ob_blocked_find(const outbox_relay_t *r, uint64_t chain);
 ob_blocked *ob_blocked_add(outbox_relay_t *r, uint64_t chain, uint32_t lane);
 void ob_blocked_remove(outbox_relay_t *r, uint64_t chain);
 void ob_blocked_drop_lane(outbox_relay_t *r, uint32_t lane);
-bool ob_aside_has(const outbox_relay_t *r, int64_t position);
+bool ob_aside_has(const outbox_relay_t *r, const outbox_row *row);
 void ob_blocked_due(outbox_relay_t *r, ob_blocked *b, int64_t due_ms);
 ob_blocked *ob_blocked_next_due(outbox_relay_t *r);
 /* What is known of the event that failed holds for this one only. */

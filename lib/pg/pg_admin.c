@@ -37,7 +37,21 @@ static const pg_admin_sql pg_revive_sql[] = {
     { .sql = NULL },
 };
 
+#define PG_FORGET_PASSED \
+    "DELETE FROM \"outbox\".discarded d WHERE sub = $1" \
+    " AND (d.\"window\", d.position) <= (SELECT c.\"window\", c.position" \
+    " FROM " PG_CURSOR("d.sub", "d.lane") " c)"
+
+/* Of those that the cursor has not passed yet a row remains that says so. */
 static const pg_admin_sql pg_discard_sql[] = {
+    { .sql = PG_FORGET_PASSED },
+    { .sql = "INSERT INTO \"outbox\".discarded (sub, lane, \"window\","
+      " position, id) SELECT d.sub, d.lane, d.\"window\", d.position, d.id"
+      " FROM \"outbox\".dead d LEFT JOIN LATERAL "
+      PG_CURSOR("d.sub", "d.lane") " c ON true WHERE d.sub = $1"
+      " AND ($2::uuid IS NULL OR d.id = $2) AND (d.\"window\", d.position) >"
+      " (coalesce(c.\"window\", 0), coalesce(c.position, 0))"
+      " ON CONFLICT DO NOTHING", .id = true },
     { .sql = "DELETE FROM \"outbox\".dead WHERE sub = $1"
       " AND ($2::uuid IS NULL OR id = $2)", .id = true, .counts = true },
     { .sql = "UPDATE \"outbox\".subscription SET generation = generation + 1"
@@ -60,6 +74,7 @@ static const pg_admin_sql pg_replay_sql[] = {
       " WHERE sub = $1" },
     { .sql = "SELECT FROM \"outbox\".lane WHERE sub = $1 ORDER BY lane"
       " FOR UPDATE" },
+    { .sql = PG_FORGET_PASSED },
     { .sql = "WITH f AS MATERIALIZED (SELECT w.n, l.position"
       " FROM \"outbox\".\"window\" w"
       " JOIN \"outbox\".\"window\" p ON p.n = w.n - 1 CROSS JOIN LATERAL "
@@ -84,6 +99,7 @@ static const pg_admin_sql pg_unsubscribe_sql[] = {
     { .sql = "DELETE FROM \"outbox\".relay WHERE sub = $1" },
     { .sql = "DELETE FROM \"outbox\".parked WHERE sub = $1" },
     { .sql = "DELETE FROM \"outbox\".dead WHERE sub = $1" },
+    { .sql = "DELETE FROM \"outbox\".discarded WHERE sub = $1" },
     { .sql = NULL },
 };
 

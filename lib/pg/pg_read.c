@@ -163,6 +163,7 @@ int ob_pg_blocked(outbox_store *s, int64_t sub, uint32_t lane,
         row.attempts = (uint32_t)ob_pg_get_int(res, i, 2);
         row.delay_ms = ob_pg_get_int8(res, i, 3);
         row.position = ob_pg_get_int8(res, i, 4);
+        ob_pg_get_uuid(res, i, 5, row.id);
         if (sink(arg, &row) != 0)
             break;
     }

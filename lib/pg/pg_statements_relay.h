@@ -234,14 +234,17 @@ OB_PG_STATEMENT(PG_BLOCKED,
     PG_CURSOR("$1", "$2") " a), 0) AS w, coalesce((SELECT a.position FROM "
     PG_CURSOR("$1", "$2") " a), 0) AS p)"
     " SELECT * FROM (SELECT DISTINCT ON (chain) chain, seq, attempts,"
-    " delay_ms, 0::bigint FROM \"outbox\".parked"
+    " delay_ms, 0::bigint, NULL::uuid FROM \"outbox\".parked"
     " WHERE sub = $1 AND lane = $2 ORDER BY chain, seq) h UNION ALL"
-    " SELECT DISTINCT chain, 0::bigint, 0, -1::bigint, 0::bigint"
+    " SELECT DISTINCT chain, 0::bigint, 0, -1::bigint, 0::bigint, NULL::uuid"
     " FROM \"outbox\".dead WHERE sub = $1 AND lane = $2 AND blocks UNION ALL"
-    " SELECT 0, 0, 0, -2, position FROM \"outbox\".parked, c"
-    " WHERE sub = $1 AND lane = $2 AND (\"window\", position) > (w, p)"
-    " UNION ALL SELECT 0, 0, 0, -2, position FROM \"outbox\".dead, c"
-    " WHERE sub = $1 AND lane = $2 AND (\"window\", position) > (w, p)")
+    " SELECT 0, 0, 0, -2, position, id FROM (SELECT \"window\", position, id"
+    " FROM \"outbox\".parked WHERE sub = $1 AND lane = $2 UNION ALL"
+    " SELECT \"window\", position, id FROM \"outbox\".dead"
+    " WHERE sub = $1 AND lane = $2 UNION ALL"
+    " SELECT \"window\", position, id FROM \"outbox\".discarded"
+    " WHERE sub = $1 AND lane = $2) x, c"
+    " WHERE (x.\"window\", x.position) > (w, p)")
 
 /* ---- tidying -------------------------------------------------------- */
 

@@ -204,6 +204,17 @@ CREATE TABLE "outbox".dead (
     PRIMARY KEY (sub, lane, seq)
 );
 
+-- Events that were discarded before the cursor of their lane had passed them:
+-- the log still has them, and they are not taken from there again.
+CREATE TABLE "outbox".discarded (
+    sub      bigint   NOT NULL,
+    lane     smallint NOT NULL,
+    "window" bigint   NOT NULL,
+    position bigint   NOT NULL,
+    id       uuid     NOT NULL,
+    PRIMARY KEY (sub, lane, "window", position)
+);
+
 -- id is the 16 bytes of a UUID, or text, which are never taken for one
 -- another.
 CREATE TABLE "outbox".inbox (

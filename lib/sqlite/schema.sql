@@ -131,6 +131,16 @@ CREATE TABLE "outbox_dead" (
 );
 CREATE INDEX "outbox_dead_lane" ON "outbox_dead" (sub, lane);
 
+-- Events that were discarded before the cursor of their lane had passed them:
+-- the log still has them, and they are not taken from there again.
+CREATE TABLE "outbox_discarded" (
+    sub      INTEGER NOT NULL,
+    lane     INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    id       BLOB NOT NULL,
+    PRIMARY KEY (sub, lane, position)
+) WITHOUT ROWID;
+
 -- Marks in the order of acceptance, so that the oldest are found at once.
 -- id is the 16 bytes of a UUID, or text.
 CREATE TABLE "outbox_inbox" (

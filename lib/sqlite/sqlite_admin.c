@@ -42,22 +42,6 @@ static int admin_run(ob_sqlite *st, const char *sql, int64_t sub,
     return rc;
 }
 
-static int admin_all(ob_sqlite *st, const char *const *sql, size_t n,
-                     int64_t sub, const outbox_admin_arg *arg,
-                     outbox_error *err)
-{
-    int first = 0, rc = 0;
-
-    for (size_t i = 0; i < n && rc >= 0; i++) {
-        rc = admin_run(st, sql[i], sub, arg, err);
-        if (i == 0)
-            first = rc;
-    }
-    return rc < 0 ? rc : first;
-}
-
-/* Each list's first statement makes the count that is returned. */
-
 /* The last to die comes first to the head, so that the first ends up there. */
 static const char *const revive_sql[] = {
     "INSERT INTO main.\"outbox_parked\" (sub, lane, chain, seq, position, id,"
@@ -76,7 +60,19 @@ static const char *const revive_sql[] = {
     " WHERE sub = ?1",
 };
 
+#define FORGET_PASSED \
+    "DELETE FROM main.\"outbox_discarded\" AS x WHERE sub = ?1" \
+    " AND position <= (SELECT position FROM main.\"outbox_lane\" l" \
+    " WHERE l.sub = x.sub AND l.lane = x.lane)"
+
+/* Of those that the cursor has not passed yet a row remains that says so. */
 static const char *const discard_sql[] = {
+    FORGET_PASSED,
+    "INSERT OR IGNORE INTO main.\"outbox_discarded\" (sub, lane, position, id)"
+    " SELECT d.sub, d.lane, d.position, d.id FROM main.\"outbox_dead\" d"
+    " JOIN main.\"outbox_lane\" l ON l.sub = d.sub AND l.lane = d.lane"
+    " WHERE d.sub = ?1 AND (?2 IS NULL OR d.id = ?2)"
+    " AND d.position > l.position",
     "DELETE FROM main.\"outbox_dead\""
     " WHERE sub = ?1 AND (?2 IS NULL OR id = ?2)",
     "UPDATE main.\"outbox_subscription\" SET generation = generation + 1"
@@ -91,6 +87,7 @@ static const char *const pause_sql[] = {
  * older, before all.  The lanes lose their owners, so that nobody saves an
  * older idea of the cursor over it. */
 static const char *const replay_sql[] = {
+    FORGET_PASSED,
     "UPDATE main.\"outbox_lane\" SET owner = NULL, token = token + 1,"
     " crashes = 0, trying = NULL, (position, anchor) ="
     " (SELECT coalesce(max(position), 0), id FROM main.\"outbox_log\""
@@ -106,23 +103,37 @@ static const char *const unsubscribe_sql[] = {
     "DELETE FROM main.\"outbox_relay\" WHERE sub = ?1",
     "DELETE FROM main.\"outbox_parked\" WHERE sub = ?1",
     "DELETE FROM main.\"outbox_dead\" WHERE sub = ?1",
+    "DELETE FROM main.\"outbox_discarded\" WHERE sub = ?1",
 };
 
 typedef struct sql_list {
     const char *const *sql;
-    size_t             n;
+    size_t             n, counts;       /* counts: whose rows are returned */
 } sql_list;
 
 #define SQL_COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 static const sql_list admin_sql[] = {
-    [OUTBOX_ADMIN_REVIVE] = { revive_sql, SQL_COUNT(revive_sql) },
-    [OUTBOX_ADMIN_DISCARD] = { discard_sql, SQL_COUNT(discard_sql) },
-    [OUTBOX_ADMIN_PAUSE] = { pause_sql, SQL_COUNT(pause_sql) },
-    [OUTBOX_ADMIN_REPLAY] = { replay_sql, SQL_COUNT(replay_sql) },
+    [OUTBOX_ADMIN_REVIVE] = { revive_sql, SQL_COUNT(revive_sql), 0 },
+    [OUTBOX_ADMIN_DISCARD] = { discard_sql, SQL_COUNT(discard_sql), 2 },
+    [OUTBOX_ADMIN_PAUSE] = { pause_sql, SQL_COUNT(pause_sql), 0 },
+    [OUTBOX_ADMIN_REPLAY] = { replay_sql, SQL_COUNT(replay_sql), 1 },
     [OUTBOX_ADMIN_UNSUBSCRIBE] = { unsubscribe_sql,
-                                   SQL_COUNT(unsubscribe_sql) },
+                                   SQL_COUNT(unsubscribe_sql), 0 },
 };
+
+static int admin_all(ob_sqlite *st, const sql_list *list, int64_t sub,
+                     const outbox_admin_arg *arg, outbox_error *err)
+{
+    int count = 0, rc = 0;
+
+    for (size_t i = 0; i < list->n && rc >= 0; i++) {
+        rc = admin_run(st, list->sql[i], sub, arg, err);
+        if (i == list->counts)
+            count = rc;
+    }
+    return rc < 0 ? rc : count;
+}
 
 int ob_sqlite_admin(outbox_store *s, int64_t sub, enum outbox_admin what,
                     const outbox_admin_arg *arg, outbox_error *err)
@@ -134,7 +145,7 @@ int ob_sqlite_admin(outbox_store *s, int64_t sub, enum outbox_admin what,
 
     if (rc != OUTBOX_OK)
         return rc;
-    rc = admin_all(st, list->sql, list->n, sub, arg, err);
+    rc = admin_all(st, list, sub, arg, err);
     return ob_sqlite_end(st, rc, err);
 }
 

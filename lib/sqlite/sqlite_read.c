@@ -239,6 +239,7 @@ int ob_sqlite_blocked(outbox_store *s, int64_t sub, uint32_t lane,
                       outbox_sink *sink, void *arg, outbox_error *err)
 {
     ob_sqlite *st = (ob_sqlite *)s;
+    static const uint8_t nobody[16];
     outbox_row row = { .lane = lane };
     int rc, step;
     sqlite3_stmt *stmt = ob_sqlite_stmt(st, SQ_BLOCKED, &rc, err);
@@ -253,6 +254,8 @@ int ob_sqlite_blocked(outbox_store *s, int64_t sub, uint32_t lane,
         row.attempts = (uint32_t)sqlite3_column_int64(stmt, 2);
         row.delay_ms = sqlite3_column_int64(stmt, 3);
         row.position = sqlite3_column_int64(stmt, 4);
+        const uint8_t *id = ob_sqlite_blob16(stmt, 5);
+        memcpy(row.id, id != NULL ? id : nobody, sizeof row.id);
         if (sink(arg, &row) != 0)
             break;
     }

@@ -126,16 +126,17 @@ static const char *const sqlite_statements[SQ_COUNT_STMTS] = {
         " FROM main.\"outbox_parked\""
         " WHERE sub = ?1 AND lane = ?2 AND chain = ?3 ORDER BY seq LIMIT ?4",
     [SQ_BLOCKED] =
-        "SELECT chain, min(seq), attempts, delay_ms, 0"
+        "SELECT chain, min(seq), attempts, delay_ms, 0, NULL"
         " FROM main.\"outbox_parked\" WHERE sub = ?1 AND lane = ?2"
         " GROUP BY chain UNION ALL"
-        " SELECT chain, 0, attempts, -1, 0 FROM main.\"outbox_dead\""
+        " SELECT chain, 0, attempts, -1, 0, NULL FROM main.\"outbox_dead\""
         " WHERE sub = ?1 AND lane = ?2 AND blocks = 1 UNION ALL"
-        " SELECT 0, 0, 0, -2, position FROM main.\"outbox_parked\""
-        " WHERE sub = ?1 AND lane = ?2 AND position > (SELECT position"
-        " FROM main.\"outbox_lane\" WHERE sub = ?1 AND lane = ?2) UNION ALL"
-        " SELECT 0, 0, 0, -2, position FROM main.\"outbox_dead\""
-        " WHERE sub = ?1 AND lane = ?2 AND position > (SELECT position"
+        " SELECT 0, 0, 0, -2, position, id FROM (SELECT position, id"
+        " FROM main.\"outbox_parked\" WHERE sub = ?1 AND lane = ?2 UNION ALL"
+        " SELECT position, id FROM main.\"outbox_dead\""
+        " WHERE sub = ?1 AND lane = ?2 UNION ALL"
+        " SELECT position, id FROM main.\"outbox_discarded\""
+        " WHERE sub = ?1 AND lane = ?2) WHERE position > (SELECT position"
         " FROM main.\"outbox_lane\" WHERE sub = ?1 AND lane = ?2)",
     [SQ_TRIM_ANY] =
         "SELECT 1 FROM (SELECT position, published_ms"

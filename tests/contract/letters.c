@@ -154,6 +154,47 @@ START_TEST(a_discarded_one_is_gone_and_its_key_goes_on)
 }
 END_TEST
 
+static void publish_keys(world *w, long from, long n)
+{
+    for (long i = from; i < from + n; i++) {
+        outbox_event ev = numbered(key_of(i), i);
+        publish_event(w, &ev);
+    }
+}
+
+/* The cursors of all lanes wait for one that is in flight, then the owner
+ * dies: the log still has what was discarded, and nobody takes it. */
+START_TEST(a_discarded_one_is_not_read_again)
+{
+    site t;
+    sut_link link;
+    outbox_error err;
+
+    site_open(&t, _i);
+    for (long i = 1; i <= 200; i++)
+        t.p.pending[i] = true;
+    plan_range(&t.p, 301, 20, OUTBOX_REJECT);
+    publish_keys(&t.w, 1, 200);
+    publish_keys(&t.w, 301, 20);
+    t.r = relay_open(&t.w, NULL, &t.opt, &link);
+    time_pass(&t.w, t.r, 500, 50);
+    ck_assert_int_eq(outbox_dead_discard(t.w.ob, "default", NULL, &err), 20);
+    relay_crash(&t.w, t.r, &link);
+    memset(t.p.pending, 0, sizeof t.p.pending);
+    plan_range(&t.p, 301, 20, OUTBOX_ACK);
+    sink_forget(&t.w.sink);
+    site_relay(&t);
+    time_pass(&t.w, t.r, 15000, 250);
+    ck_assert_uint_eq(sink_count(&t.w.sink), 200);
+    ck_assert(sink_exactly(&t.w.sink, 1, 200));
+    sink_forget(&t.w.sink);
+    publish_keys(&t.w, 301, 20);        /* their keys go on */
+    time_pass(&t.w, t.r, 500, 50);
+    ck_assert(sink_exactly(&t.w.sink, 301, 20));
+    site_close(&t);
+}
+END_TEST
+
 /* Those behind it have gone on without it, and one of them is in flight: the
  * revived one comes when that is settled, and before the next. */
 START_TEST(a_revived_one_waits_for_what_is_in_flight)
@@ -474,6 +515,7 @@ void add_letters_tests(Suite *s)
     tcase_add_loop_test(tc, a_revived_one_goes_before_those_that_wait, 0,
                         n_suts);
     tcase_add_loop_test(tc, a_revived_one_has_all_its_attempts, 0, n_suts);
+    tcase_add_loop_test(tc, a_discarded_one_is_not_read_again, 0, n_suts);
     tcase_add_loop_test(tc, a_discarded_one_is_gone_and_its_key_goes_on, 0,
                         n_suts);
     tcase_add_loop_test(tc, a_revived_one_waits_for_what_is_in_flight, 0,

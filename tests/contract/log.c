@@ -250,6 +250,28 @@ START_TEST(emptied_with_events_in_flight)
 }
 END_TEST
 
+/* Positions begin anew: those of dead events say nothing about new ones. */
+START_TEST(emptied_with_dead_ones)
+{
+    world w;
+    outbox_relay_t *r;
+
+    world_open(&w, _i);
+    w.sink.rule = sink_reject;
+    publish_numbers(&w, NULL, 0, 10);
+    r = relay_open(&w, NULL, NULL, NULL);
+    run_for(&w, r, 1000, 50);
+    ck_assert_int_eq(w.sut->count(w.db, SUT_DEAD), 10);
+    w.sut->empty_log(w.db);
+    w.sink.rule = NULL;
+    publish_numbers(&w, NULL, 10, 10);
+    run_for(&w, r, 5000, 50);
+    ck_assert(sink_exactly(&w.sink, 0, 20));
+    outbox_relay_free(r);
+    world_close(&w);
+}
+END_TEST
+
 void add_log_tests(Suite *s)
 {
     TCase *tc = suite_case(s, "log");
@@ -265,4 +287,5 @@ void add_log_tests(Suite *s)
     tcase_add_loop_test(tc, emptied_and_trimmed_before_the_other_came_back, 0,
                         n_suts);
     tcase_add_loop_test(tc, emptied_with_events_in_flight, 0, n_suts);
+    tcase_add_loop_test(tc, emptied_with_dead_ones, 0, n_suts);
 }

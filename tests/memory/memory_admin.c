@@ -183,19 +183,52 @@ static bool is_meant(const mem_record *r, int64_t sub,
         && (arg->id == NULL || memcmp(r->row.id, arg->id, 16) == 0);
 }
 
+static bool is_past(mem_db *db, const mem_record *r)
+{
+    const mem_lane *l = mem_find_lane(db, r->sub, r->row.lane);
+
+    return l == NULL || r->row.position <= l->cursor.position;
+}
+
+static void forget_passed(mem_db *db, int64_t sub)
+{
+    for (size_t i = db->discarded.n; i-- > 0;) {
+        const mem_record *r = MEM_AT(&db->discarded, mem_record, i);
+        if (r->sub == sub && is_past(db, r))
+            mem_remove(&db->discarded, sizeof *r, i);
+    }
+}
+
+/* What remains of one that the cursor has not passed yet. */
+static int bury_deeper(mem_db *db, const mem_record *dead)
+{
+    mem_record *r = mem_push(&db->discarded, sizeof *r);
+
+    if (r == NULL)
+        return OUTBOX_ENOMEM;
+    r->sub = dead->sub;
+    r->row.lane = dead->row.lane;
+    r->row.position = dead->row.position;
+    memcpy(r->row.id, dead->row.id, sizeof r->row.id);
+    return OUTBOX_OK;
+}
+
 static int discard(mem_db *db, int64_t sub, const outbox_admin_arg *arg)
 {
-    int n = 0;
+    int n = 0, rc = OUTBOX_OK;
 
-    for (size_t i = db->dead.n; i-- > 0;) {
+    forget_passed(db, sub);
+    for (size_t i = db->dead.n; i-- > 0 && rc == OUTBOX_OK;) {
         mem_record *r = MEM_AT(&db->dead, mem_record, i);
         if (!is_meant(r, sub, arg))
             continue;
+        if (!is_past(db, r))
+            rc = bury_deeper(db, r);
         mem_record_free(r);
         mem_remove(&db->dead, sizeof *r, i);
         n++;
     }
-    return n;
+    return rc == OUTBOX_OK ? n : rc;
 }
 
 /* The last to die comes to the head first, so that the first ends up there. */
@@ -236,6 +269,7 @@ static int replay(mem_db *db, int64_t sub, int64_t since_ms)
         return 0;
     if (first > 0)
         to = mem_cursor_at(MEM_AT(&db->log, mem_record, first - 1));
+    forget_passed(db, sub);
     for (size_t i = 0; i < db->lane_rows.n; i++) {
         mem_lane *l = MEM_AT(&db->lane_rows, mem_lane, i);
         if (l->sub != sub || l->cursor.position <= to.position)
@@ -267,6 +301,7 @@ static int unsubscribe(mem_db *db, mem_sub *s)
 
     remove_records(&db->parked, sub);
     remove_records(&db->dead, sub);
+    remove_records(&db->discarded, sub);
     for (size_t i = db->lane_rows.n; i-- > 0;) {
         if (MEM_AT(&db->lane_rows, mem_lane, i)->sub == sub)
             mem_remove(&db->lane_rows, sizeof(mem_lane), i);

@@ -121,6 +121,7 @@ void mem_db_free(mem_db *db)
     free_records(&db->scheduled);
     free_records(&db->parked);
     free_records(&db->dead);
+    free_records(&db->discarded);
     for (size_t i = 0; i < db->subs.n; i++)
         free(MEM_AT(&db->subs, mem_sub, i)->name);
     for (size_t i = 0; i < db->marks.n; i++)

@@ -16,7 +16,8 @@ typedef struct mem_array {
     size_t n, cap;
 } mem_array;
 
-typedef struct mem_record {             /* in the log, parked, or dead */
+typedef struct mem_record {             /* in the log, parked, dead, or
+                                           what is left of a discarded one */
     outbox_row row;                     /* points into block */
     void      *block;
     int64_t    sub;
@@ -81,7 +82,7 @@ struct mem_db {
     int64_t   first_seq, last_seq;      /* of parked rows */
     int64_t   work;                     /* business rows */
     uint64_t  chance;
-    mem_array log, scheduled, parked, dead;     /* mem_record */
+    mem_array log, scheduled, parked, dead, discarded;  /* mem_record */
     mem_array subs, lane_rows, relays, marks, dedups;
     mem_array conns;                    /* mem_conn *: whom a commit wakes */
     mem_conn *writer;                   /* whose transaction has written */
@@ -170,6 +171,7 @@ int mem_op_admin(outbox_store *st, int64_t sub, enum outbox_admin what,
 
 /* ---- shared by the relay's side and the people's -------------------- */
 
+mem_lane *mem_find_lane(mem_db *db, int64_t sub, uint32_t lane);
 mem_sub *mem_find_sub(mem_db *db, const char *name);
 /* Index of the first committed row past position; positions ascend. */
 size_t   mem_first_past(const mem_db *db, int64_t position);

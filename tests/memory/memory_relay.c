@@ -36,7 +36,7 @@ mem_sub *mem_find_sub(mem_db *db, const char *name)
     return NULL;
 }
 
-static mem_lane *find_lane(mem_db *db, int64_t sub, uint32_t lane)
+mem_lane *mem_find_lane(mem_db *db, int64_t sub, uint32_t lane)
 {
     for (size_t i = 0; i < db->lane_rows.n; i++) {
         mem_lane *l = MEM_AT(&db->lane_rows, mem_lane, i);
@@ -205,7 +205,7 @@ int mem_op_beat(outbox_store *st, outbox_subscription *sub,
     sub->paused = s->paused;
     sub->generation = s->generation;
     for (uint32_t i = 0; i < n_lanes; i++) {
-        const mem_lane *l = find_lane(db, s->sub, i);
+        const mem_lane *l = mem_find_lane(db, s->sub, i);
         if (l != NULL)
             show_lane(db, l, &lanes[i]);
     }
@@ -292,7 +292,7 @@ int mem_op_acquire(outbox_store *st, int64_t sub, const uint8_t me[16],
     if (rc != OUTBOX_OK)
         return rc;
     for (uint32_t i = 0; i < n; i++) {
-        mem_lane *l = find_lane(db, sub, lanes[i].lane);
+        mem_lane *l = mem_find_lane(db, sub, lanes[i].lane);
         lanes[i].held = lanes[i].rescan = 0;
         if (l != NULL && l->token == lanes[i].token
             && beat_of(db, sub, l->owner) == lanes[i].beat)
@@ -487,7 +487,7 @@ static bool still_held(mem_db *db, int64_t sub, const uint8_t me[16],
     bool all = true;
 
     for (uint32_t k = 0; k < n; k++) {
-        const mem_lane *l = find_lane(db, sub, lanes[k].lane);
+        const mem_lane *l = mem_find_lane(db, sub, lanes[k].lane);
         lanes[k].held = l != NULL && l->token == lanes[k].token
                      && memcmp(l->owner, me, 16) == 0;
         all = all && lanes[k].held;
@@ -523,7 +523,7 @@ int mem_op_save(outbox_store *st, int64_t sub, const uint8_t me[16],
     for (size_t i = 0; i < n_changes && rc == OUTBOX_OK; i++)
         rc = apply(db, sub, &changes[i], err);
     for (uint32_t k = 0; k < n && rc == OUTBOX_OK; k++)
-        move_cursor(find_lane(db, sub, lanes[k].lane), &lanes[k]);
+        move_cursor(mem_find_lane(db, sub, lanes[k].lane), &lanes[k]);
     return mem_exit(st, MEM_SAVE, rc, err);
 }
 
@@ -535,7 +535,7 @@ int mem_op_trial(outbox_store *st, int64_t sub, const uint8_t me[16],
 
     if (rc != OUTBOX_OK)
         return rc;
-    mem_lane *l = find_lane(db, sub, lane->lane);
+    mem_lane *l = mem_find_lane(db, sub, lane->lane);
     if (l == NULL || l->token != lane->token
         || memcmp(l->owner, me, sizeof l->owner) != 0) {
         rc = outbox_error_set(err, OUTBOX_ESTALE, "a lease is lost");
@@ -616,17 +616,19 @@ static int give_heads(mem_db *db, const mem_array *a, int64_t sub,
     return n;
 }
 
-/* What the log still has past the cursor, though it is parked or dead. */
+/* What the log still has past the cursor, though it is parked, dead or
+ * discarded. */
 static int give_aside(mem_db *db, const mem_array *a, int64_t sub,
                       uint32_t lane, outbox_sink *sink, void *arg)
 {
-    const mem_lane *l = find_lane(db, sub, lane);
+    const mem_lane *l = mem_find_lane(db, sub, lane);
     int n = 0;
 
     for (size_t i = 0; l != NULL && i < a->n; i++) {
         const mem_record *r = MEM_AT(a, mem_record, i);
         outbox_row row = { .lane = lane, .delay_ms = -2,
                            .position = r->row.position };
+        memcpy(row.id, r->row.id, sizeof row.id);
         if (r->sub != sub || r->row.lane != lane
             || row.position <= l->cursor.position)
             continue;
@@ -648,7 +650,8 @@ int mem_op_blocked(outbox_store *st, int64_t sub, uint32_t lane,
     rc = give_heads(db, &db->dead, sub, lane, sink, arg)
        + give_heads(db, &db->parked, sub, lane, sink, arg)
        + give_aside(db, &db->parked, sub, lane, sink, arg)
-       + give_aside(db, &db->dead, sub, lane, sink, arg);
+       + give_aside(db, &db->dead, sub, lane, sink, arg)
+       + give_aside(db, &db->discarded, sub, lane, sink, arg);
     return mem_exit(st, MEM_BLOCKED, rc, err);
 }
 
@@ -659,7 +662,7 @@ static bool owns_lane(mem_db *db, int64_t sub, const uint8_t id[16])
     bool owns = false;
 
     for (uint32_t i = 0; i < OUTBOX_MAX_LANES && !owns; i++) {
-        const mem_lane *l = find_lane(db, sub, i);
+        const mem_lane *l = mem_find_lane(db, sub, i);
         owns = l != NULL && memcmp(l->owner, id, sizeof l->owner) == 0;
     }
     return owns;

@@ -324,7 +324,7 @@ START_TEST(the_first_migration_is_what_it_was)
                                         -1, &stmt, NULL), SQLITE_OK);
     ck_assert_int_eq(sqlite3_step(stmt), SQLITE_ROW);
     ck_assert_str_eq((const char *)sqlite3_column_text(stmt, 0),
-                     "2661587e167a5eaa");
+                     "3766f25105b03fc3");
     sqlite3_finalize(stmt);
     shop_close(&s);
 }
