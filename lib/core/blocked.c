@@ -4,7 +4,9 @@
  *
  * A chain is in this set exactly while it has parked rows, or a dead event
  * that blocks it, or slots that the next save will park.  While it is, what
- * is read of it joins its parked rows instead of being sent.
+ * is read of it joins its parked rows instead of being sent (tests/contract:
+ * kinds, letters; tests/sim: mutants parked-key-not-blocking, aside-forgotten,
+ * revival-unnoticed).
  *
  * The happy path asks an empty set, which costs one comparison.
  */

@@ -5,7 +5,8 @@
  * The completion contract: a slot is SENT before send() is called, so that a
  * broker's thread may settle it before send() returns; the first verdict of a
  * token wins, whether it was returned or settled; no lock is held while the
- * transport runs; and what send() was given is valid until it returns.
+ * transport runs; and what send() was given is valid until it returns
+ * (tests/contract: settle, order; tests/sim: mutant second-verdict-wins).
  */
 #include "relay.h"
 #include "failpoint.h"

@@ -10,7 +10,9 @@
  * retire in the order of reading, but one that is slow holds up the cursor of
  * its own lane only, and a parked one none: it has a row of its own.
  *
- * Invariants (tests/contract: progress; tests/torture: mutant "ack early"):
+ * Invariants (tests/contract: progress, ops; tests/torture: mutants
+ * ack-before-send, cursor-past-unsettled; tests/sim: mutants ack-early,
+ * prefix-not-contiguous):
  *  1. A cursor never passes an event of its lane that is not DONE; and an
  *     event is DONE only when the destination has it, or in the same
  *     transaction that parks or buries it.

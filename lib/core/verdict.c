@@ -24,9 +24,11 @@
  *     |            an event passes              +--- probe fails ----+
  *     +----------------------------------------------- probe passes -+
  *
- * Invariants (tests/contract: failures):
+ * Invariants (tests/contract: retry, breaker, kinds; tests/sim: mutants
+ * counts-without-others, breaker-burns-attempts, late-retry-counts):
  *  1. While nothing passes, no attempt is counted, whatever the number of
- *     sends.
+ *     sends.  What send_precounted() has written down before a send, for the
+ *     case that it kills, is taken back when it fails.
  *  2. An event is not charged for the first outage that it meets.
  */
 #include "relay.h"

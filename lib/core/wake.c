@@ -9,7 +9,7 @@
  * No wake-up is lost: the sleeper says that it is asleep and then looks at
  * the bits; the waker sets a bit and then looks whether anyone is asleep.
  * Both are sequentially consistent, so one of the two sees the other
- * (tests/contract: wake-ups).
+ * (tests/contract: thread).
  */
 #include "core.h"
 
