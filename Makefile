@@ -3,7 +3,8 @@
 # liboutbox: the build.  GNU make 4.0 or newer; this head is its manual.
 #
 #   make                 libraries, shared and static, and their .pc files
-#   make demo            install what is missing, build, run the demo service
+#   make demo            install what is missing, build, run the demo service;
+#                        STORE=pg on PostgreSQL
 #   make check           install what is missing, build and run all tests
 #   make torture         kill publishers and relays, check what is left;
 #                        KILLS=2000 unless you say otherwise, SEED=n repeats;
@@ -295,12 +296,12 @@ all: $(ARCHIVES) $(SOS) $(PCS)
 WITH_PG  := $(filter outbox-pg,$(PARTS))
 NEEDS         = cc pkg-config $(foreach p,$(PKGS),$(if \
 	$($(call knob,$(p)_libs)),,$(p)))
-NEEDS_demo    = $(NEEDS) jansson
+NEEDS_demo    = $(NEEDS) jansson $(if $(filter pg,$(STORE)),postgres)
 NEEDS_check   = $(NEEDS) jansson check c++ mandoc \
-	$(if $(filter outbox-pg,$(PARTS)),postgres)
+	$(if $(WITH_PG),postgres pgbouncer)
 NEEDS_torture = $(NEEDS) faketime $(if $(WITH_PG),postgres)
 NEEDS_failover = $(NEEDS) faketime
-NEEDS_mutants = $(NEEDS) patch $(if $(WITH_PG),check postgres)
+NEEDS_mutants = $(NEEDS) patch $(if $(WITH_PG),check postgres pgbouncer)
 NEEDS_bench   = $(NEEDS) $(if $(filter pg,$(STORE)),postgres)
 NEEDS_headers = $(NEEDS) c++
 NEEDS_style   = clang-format
@@ -336,7 +337,8 @@ PGCALLER := $(if $(WITH_PG),$(B)/tests/pg/caller/caller)
 EXAMPLES := $(filter-out $(if $(WITH_PG),,%_pg),$(patsubst \
 	%.c,$(B)/%,$(call srcs,examples/*.c)))
 META     := $(addprefix $(S),$(call srcs,tests/meta/*.sh))
-DEMO     := $(if $(call srcs,examples/demo/*.c),$(B)/examples/demo/demo)
+DEMO     := $(B)/examples/demo/demo
+PGDEMO   := $(if $(WITH_PG),$(DEMO)-pg)
 BENCHER  := $(B)/tests/bench/bench
 PGBENCHER := $(B)/tests/bench/pg/bench-pg
 TORTURE  := $(B)/fail/torture
@@ -352,6 +354,7 @@ $(B)/fail/%.o: ALSO = -I$(S)tests
 $(B)/fail/tests/pg/%.o: ALSO = -I$(S)tests -I$(S)lib/core \
 	$(call pkg,cflags,check)
 $(B)/examples/demo/%.o: ALSO = $(call pkg,cflags,jansson)
+$(B)/examples/demo/db_pg.o: ALSO = $(call pkg,cflags,libpq)
 $(B)/examples/%_pg.o: ALSO = $(call pkg,cflags,libpq)
 
 # The stores under test, beside SQLite and the one in memory.
@@ -373,7 +376,11 @@ $(SIM): $(call objs,tests/sim/*.c) $(call objs,tests/memory/*.c) \
 $(EXAMPLES): %: %.o $(ARCHIVES) $(B)/stamp.link
 	$(call say,LD)$(program)
 
-$(DEMO): $(call objs,examples/demo/*.c) $(ARCHIVES) $(B)/stamp.link
+# Alike but for the database.
+$(DEMO): $(B)/examples/demo/db_sqlite.o
+$(DEMO)-pg: $(B)/examples/demo/db_pg.o
+$(DEMO) $(DEMO)-pg: $(filter-out %/db_sqlite.o %/db_pg.o, \
+		$(call objs,examples/demo/*.c)) $(ARCHIVES) $(B)/stamp.link
 	$(call say,LD)$(program) $(call pkg,libs,jansson)
 
 $(BENCHER): $(call objs,tests/bench/*.c) $(ARCHIVES) $(B)/stamp.link
@@ -395,9 +402,9 @@ $(FAILOVER): $(call objs,tests/failover/*.c) $(filter-out %/main.o \
 		$(ARCHIVES) $(B)/stamp.link
 	$(call say,LD)$(program)
 
-# A server for all tests that want one; no test pulls the plug.
+# A server, and a pooler, for all tests that want one; no test pulls the plug.
 CLUSTER = $(if $(WITH_PG),sh $(TOP)/tests/bin/pg-cluster run \
-	-o fsync=off -o full_page_writes=off)
+	-o fsync=off -o full_page_writes=off sh $(TOP)/tests/bin/pg-pooler run)
 
 # Directed tests, which stop at fail points, too.
 $(PGTESTS): $(patsubst %.c,$(B)/fail/%.o,$(SRCS) $(call srcs,tests/pg/*.c)) \
@@ -419,11 +426,18 @@ ENVIRONMENT = unset MAKEFLAGS MFLAGS MAKELEVEL; \
 	FIXED_MAPS=$(findstring thread,$(SANITIZE)));
 
 run-check: all $(UNIT) $(CONTRACT) $(PGCALLER) $(PGTESTS) $(SIM) $(EXAMPLES) \
-		$(DEMO)
+		$(DEMO) $(PGDEMO)
 	@$(ENVIRONMENT) $(CLUSTER) sh $(TOP)/tests/run $(TESTS)
 
+# In the cluster that PGHOST names, or else in one of its own.
+ifeq ($(STORE),pg)
+run-demo: $(PGDEMO)
+	@$(if $(PGHOST),,sh $(TOP)/tests/bin/pg-cluster run) $< \
+		$(S)examples/orders.jsonl
+else
 run-demo: $(DEMO)
-	@$(DEMO) $(S)examples/orders.jsonl
+	@$< $(S)examples/orders.jsonl
+endif
 
 run-torture: $(TORTURE) $(FAILOVER) $(if $(WITH_PG),$(STORM))
 	@$(ENVIRONMENT) sh $(TOP)/tests/torture/run.sh

@@ -1,155 +1,217 @@
 /* SPDX-License-Identifier: MIT
  *
- * check.c - do the two databases agree?  Asked in SQL, of the files alone:
- *           nothing that a process counted or remembered is believed.
+ * check.c - do the two databases agree?  Asked in SQL, of the databases
+ *           alone: nothing that a process counted or remembered is believed.
  */
 #include "demo.h"
 
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
-/* Rows that only one of two queries has. */
-#define DIFFERENCE(a, b)                                                      \
-    "SELECT count(*) FROM (SELECT * FROM (" a " EXCEPT " b ") UNION ALL "     \
-    "SELECT * FROM (" b " EXCEPT " a "))"
+struct both {
+    db_t *service, *consumer;
+};
 
 /* Numbers that both sides must have alike. */
 static const struct {
     const char *what, *service, *consumer;
 } pairs[] = {
     {"orders shipped",
-     "SELECT count(*) FROM main.orders WHERE state = 'shipped'",
-     "SELECT count(*) FROM far.order_state WHERE state = 'shipped'"},
+     "SELECT count(*) FROM orders WHERE state = 'shipped'",
+     "SELECT count(*) FROM order_state WHERE state = 'shipped'"},
     {"events committed; effects applied",
-     "SELECT count(*) FROM main.outbox_log",
-     "SELECT count(*) FROM far.delivery WHERE first"},
+     "SELECT count(*) FROM event",
+     "SELECT count(*) FROM delivery WHERE first = 1"},
     {"turnover in cents",
-     "SELECT coalesce(sum(total_cents), 0) FROM main.orders",
-     "SELECT coalesce(sum(cents), 0) FROM far.turnover"},
+     "SELECT coalesce(sum(total_cents), 0) FROM orders",
+     "SELECT coalesce(sum(cents), 0) FROM turnover"},
 };
 
-/* Parked ones wait for a retry; and a lane's position in the log is the last
- * one up to which it has nothing left to deliver. */
-static const char unacknowledged[] =
-    "SELECT count(*) + (SELECT count(*) FROM main.outbox_parked)"
-    " FROM main.outbox_log"
-    " WHERE position > (SELECT min(position) FROM main.outbox_lane)";
-
-/* What there must be none of; the sums above could hide two errors that
- * cancel out, row by row nothing hides. */
+/* Lists that both must have alike, line by line: the sums above could hide two
+ * errors that cancel out. */
 static const struct {
-    const char *what, *sql;
-} faults[] = {
-    {"orders whose three events are not there, once each",
-     DIFFERENCE("SELECT id, column1, 1 FROM main.orders, (VALUES"
-                " ('order.placed'), ('order.paid'), ('order.shipped'))",
-                "SELECT key, type, count(*) FROM main.outbox_log"
-                " GROUP BY key, type")},
+    const char *what, *service, *consumer;
+} lists[] = {
     {"events lost, or marked in the inbox from nowhere",
-     DIFFERENCE("SELECT hex(id) FROM main.outbox_log",
-                "SELECT hex(id) FROM far.outbox_inbox"
-                " WHERE consumer = 'accounts'")},
-    {"effects without a mark, or twice",
-     DIFFERENCE("SELECT hex(id), 1 FROM far.outbox_inbox",
-                "SELECT upper(replace(event, '-', '')), count(*)"
-                " FROM far.delivery WHERE first GROUP BY event")},
+     "SELECT id FROM event ORDER BY id",
+     "SELECT id FROM mark ORDER BY id"},
+    {"events without effect, with two, or out of their order's order",
+     "SELECT key, id, type FROM event ORDER BY key, position",
+     "SELECT key, replace(event, '-', ''), type FROM delivery"
+     " WHERE first = 1 ORDER BY key, seq"},
     {"orders in another state at the consumer",
-     DIFFERENCE("SELECT id, state FROM main.orders",
-                "SELECT id, state FROM far.order_state")},
+     "SELECT id, state FROM orders ORDER BY id",
+     "SELECT id, state FROM order_state ORDER BY id"},
     {"customers with another turnover there",
-     DIFFERENCE("SELECT customer, sum(total_cents) FROM main.orders"
-                " GROUP BY customer",
-                "SELECT customer, cents FROM far.turnover")},
-    {"events delivered before an earlier one of their order",
-     "WITH taken AS MATERIALIZED (SELECT seq, upper(replace(event, '-', ''))"
-     " AS id FROM far.delivery WHERE first)"
-     "SELECT count(*) FROM (SELECT position,"
-     " max(position) OVER (PARTITION BY key ORDER BY seq) AS latest"
-     " FROM main.outbox_log AS log JOIN taken ON taken.id = hex(log.id))"
-     " WHERE position < latest"},
-    {"events not acknowledged", unacknowledged},
-    {"events given up", "SELECT count(*) FROM main.outbox_dead"},
+     "SELECT customer, sum(total_cents) FROM orders GROUP BY customer"
+     " ORDER BY customer",
+     "SELECT customer, cents FROM turnover ORDER BY customer"},
 };
 
-static const char deliveries[] = "SELECT count(*) FROM far.delivery";
-static const char duplicates[] =
-    "SELECT count(*) FROM far.delivery WHERE NOT first";
+/* Placed, paid and shipped, in this order; and no event of anything else. */
+static const char steps_missing[] =
+    "SELECT (SELECT count(*) FROM orders WHERE 3 <> (SELECT count(*)"
+    " FROM event WHERE key = orders.id AND type IN ('order.placed',"
+    " 'order.paid', 'order.shipped')) OR (SELECT position FROM event"
+    " WHERE key = orders.id AND type = 'order.paid') NOT BETWEEN"
+    " (SELECT position FROM event WHERE key = orders.id"
+    " AND type = 'order.placed') AND (SELECT position FROM event"
+    " WHERE key = orders.id AND type = 'order.shipped')) +"
+    " (SELECT count(*) FROM event WHERE key NOT IN (SELECT id FROM orders))";
 
-static int check_pairs(sqlite3 *db, long orders)
+static const char deliveries[] = "SELECT count(*) FROM delivery";
+static const char duplicates[] =
+    "SELECT count(*) FROM delivery WHERE first = 0";
+
+/* ---- comparing ------------------------------------------------------- */
+
+static int check_pairs(const struct both *b, long orders)
 {
     int bad = 0;
     size_t i;
 
-    printf("\n%-36s %9s %9s\n", "what the two files say", "service",
+    printf("\n%-36s %9s %9s\n", "what the two databases say", "service",
            "consumer");
     for (i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
-        int64_t a = db_int(db, pairs[i].service, NULL);
-        int64_t b = db_int(db, pairs[i].consumer, NULL);
-        int wrong = a < 0 || a != b || (i == 0 && a != orders);
+        int64_t s = db_int(b->service, pairs[i].service, NULL);
+        int64_t c = db_int(b->consumer, pairs[i].consumer, NULL);
+        int wrong = s < 0 || s != c || (i == 0 && s != orders);
 
-        printf("%-36s %9lld %9lld%s\n", pairs[i].what, (long long)a,
-               (long long)b, wrong ? "  WRONG" : "");
+        printf("%-36s %9lld %9lld%s\n", pairs[i].what, (long long)s,
+               (long long)c, wrong ? "  WRONG" : "");
         bad += wrong;
     }
     return bad;
 }
 
-static int check_faults(sqlite3 *db)
+/* A query's rows as text; NULL: it failed. */
+static char *rows_of(db_t *db, const char *sql)
 {
-    int bad = 0;
-    size_t i;
+    char *text = NULL;
+    size_t size;
+    FILE *out = open_memstream(&text, &size);
+    int rc = out != NULL ? db_print(db, sql, out) : -1;
 
-    for (i = 0; i < sizeof faults / sizeof faults[0]; i++) {
-        int64_t n = db_int(db, faults[i].sql, NULL);
-
-        printf("%4lld %s%s\n", (long long)n, faults[i].what,
-               n ? "  WRONG" : "");
-        bad += n != 0;
-        if (n < 0)
-            printf("     %s\n", sqlite3_errmsg(db));
-    }
-    return bad;
+    if (out != NULL && fclose(out) == 0 && rc == 0)
+        return text;
+    free(text);
+    return NULL;
 }
 
-/* Read only: this connection changes nothing, not even by closing. */
-static int open_both(sqlite3 **db, const char *service, const char *consumer)
+/* How many lines differ, counted in pairs. */
+static int64_t differences(const char *a, const char *b)
 {
-    if (sqlite3_open_v2(service, db, SQLITE_OPEN_READONLY, NULL) == SQLITE_OK &&
-        sqlite3_busy_timeout(*db, 5000) == SQLITE_OK &&
-        db_run(*db, "ATTACH ?1 AS far", consumer, NULL) >= 0)
+    int64_t n = 0;
+
+    while (*a != '\0' || *b != '\0') {
+        size_t x = strcspn(a, "\n"), y = strcspn(b, "\n");
+
+        n += x != y || memcmp(a, b, x) != 0;
+        a += x + (a[x] == '\n');
+        b += y + (b[y] == '\n');
+    }
+    return n;
+}
+
+static int64_t compare_lists(const struct both *b, size_t i)
+{
+    char *s = rows_of(b->service, lists[i].service);
+    char *c = rows_of(b->consumer, lists[i].consumer);
+    int64_t n = s != NULL && c != NULL ? differences(s, c) : -1;
+
+    free(s);
+    free(c);
+    return n;
+}
+
+static int none_of(int64_t n, const char *what)
+{
+    printf("%4lld %s%s\n", (long long)n, what, n ? "  WRONG" : "");
+    return n != 0;
+}
+
+static int ask_subscription(const struct both *b, outbox_stats *st)
+{
+    outbox_t *ob = NULL;
+    outbox_error err;
+    int rc = db_outbox(b->service, &ob, &err);
+
+    *st = (outbox_stats){.size = sizeof *st};
+    if (rc == OUTBOX_OK)
+        rc = outbox_subscription_stats(ob, "default", st, &err);
+    if (rc != OUTBOX_OK)
+        fprintf(stderr, "demo: %s\n", err.text);
+    outbox_close(ob);
+    return rc;
+}
+
+static int check_faults(const struct both *b)
+{
+    outbox_stats st;
+    int bad = none_of(db_int(b->service, steps_missing, NULL),
+                      "orders whose three events are not there, once each");
+    size_t i;
+
+    for (i = 0; i < sizeof lists / sizeof lists[0]; i++)
+        bad += none_of(compare_lists(b, i), lists[i].what);
+    if (ask_subscription(b, &st) != OUTBOX_OK)
+        return bad + 1;
+    bad += none_of((int64_t)(st.lag + st.parked), "events not acknowledged");
+    return bad + none_of((int64_t)st.dead, "events given up");
+}
+
+/* ---- both databases -------------------------------------------------- */
+
+static int open_both(struct both *b, const char *service, const char *consumer)
+{
+    *b = (struct both){NULL, NULL};
+    if (db_inspect(&b->service, service) < 0)
+        fprintf(stderr, "demo: %s: %s\n", service, db_error(b->service));
+    else if (db_inspect(&b->consumer, consumer) < 0)
+        fprintf(stderr, "demo: %s: %s\n", consumer, db_error(b->consumer));
+    else
         return 0;
-    fprintf(stderr, "%s: %s\n", service, sqlite3_errmsg(*db));
     return -1;
+}
+
+static void close_both(struct both *b)
+{
+    db_close(b->service);
+    db_close(b->consumer);
 }
 
 int check_glance(const char *service_db, const char *consumer_db,
                  struct glance *g)
 {
-    sqlite3 *db;
-    int rc = open_both(&db, service_db, consumer_db);
+    struct both b;
+    outbox_stats st;
+    int rc = open_both(&b, service_db, consumer_db);
 
     if (rc == 0) {
-        g->shipped = db_int(db, pairs[0].service, NULL);
-        g->committed = db_int(db, pairs[1].service, NULL);
-        g->applied = db_int(db, pairs[1].consumer, NULL);
-        g->unacknowledged = db_int(db, unacknowledged, NULL);
+        g->shipped = db_int(b.service, pairs[0].service, NULL);
+        g->committed = db_int(b.service, pairs[1].service, NULL);
+        g->applied = db_int(b.consumer, pairs[1].consumer, NULL);
+        rc = ask_subscription(&b, &st) == OUTBOX_OK ? 0 : -1;
+        g->unacknowledged = (int64_t)(st.lag + st.parked);
     }
-    sqlite3_close(db);
+    close_both(&b);
     return rc;
 }
 
 int check_databases(const char *service_db, const char *consumer_db,
                     long orders)
 {
-    sqlite3 *db;
-    int bad = open_both(&db, service_db, consumer_db);
+    struct both b;
+    int bad = open_both(&b, service_db, consumer_db);
 
     if (bad == 0) {
-        bad = check_pairs(db, orders) + check_faults(db);
+        bad = check_pairs(&b, orders) + check_faults(&b);
         printf("%lld deliveries, %lld of them duplicates: the inbox stopped "
                "them all\n",
-               (long long)db_int(db, deliveries, NULL),
-               (long long)db_int(db, duplicates, NULL));
+               (long long)db_int(b.consumer, deliveries, NULL),
+               (long long)db_int(b.consumer, duplicates, NULL));
     }
-    sqlite3_close(db);
+    close_both(&b);
     return bad;
 }

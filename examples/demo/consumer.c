@@ -9,8 +9,6 @@
  */
 #include "demo.h"
 
-#include <outbox/sqlite.h>
-
 #include <errno.h>
 #include <jansson.h>
 #include <poll.h>
@@ -27,10 +25,15 @@ static const char tables[] =
     "CREATE TABLE IF NOT EXISTS order_state ("
     "    id TEXT PRIMARY KEY, state TEXT NOT NULL);"
     "CREATE TABLE IF NOT EXISTS delivery ("
-    "    seq INTEGER PRIMARY KEY, event TEXT NOT NULL, first INTEGER)";
+    "    seq INTEGER PRIMARY KEY, event TEXT NOT NULL, key TEXT NOT NULL,"
+    "    type TEXT NOT NULL, first INTEGER NOT NULL)";
+
+static const char note_delivery[] =
+    "INSERT INTO delivery SELECT coalesce(max(seq), 0) + 1, $1, $2, $3,"
+    " CAST($4 AS INTEGER) FROM delivery";
 
 struct consumer {
-    sqlite3 *db;
+    db_t *db;
     inbox_t *inbox;
     int listener, line;
     outbox_error err;
@@ -51,8 +54,8 @@ static int add_turnover(struct consumer *c, const outbox_event *ev)
                     &total) == 0) {
         snprintf(cents, sizeof cents, "%" JSON_INTEGER_FORMAT, total);
         n = db_run(c->db,
-                   "INSERT INTO turnover VALUES (?1, ?2) ON CONFLICT (customer)"
-                   " DO UPDATE SET cents = cents + excluded.cents",
+                   "INSERT INTO turnover VALUES ($1, $2) ON CONFLICT (customer)"
+                   " DO UPDATE SET cents = turnover.cents + excluded.cents",
                    customer, cents, NULL);
     }
     json_decref(order);
@@ -65,13 +68,13 @@ static int take_effect(struct consumer *c, const outbox_event *ev)
     const char *sql;
 
     if (strcmp(ev->type, "order.placed") == 0)
-        sql = "INSERT INTO order_state VALUES (?1, 'placed')";
+        sql = "INSERT INTO order_state VALUES ($1, 'placed')";
     else if (strcmp(ev->type, "order.paid") == 0)
         sql = "UPDATE order_state SET state = 'paid'"
-              " WHERE id = ?1 AND state = 'placed'";
+              " WHERE id = $1 AND state = 'placed'";
     else if (strcmp(ev->type, "order.shipped") == 0)
         sql = "UPDATE order_state SET state = 'shipped'"
-              " WHERE id = ?1 AND state = 'paid'";
+              " WHERE id = $1 AND state = 'paid'";
     else
         return -1;
     if (db_run(c->db, sql, ev->key, NULL) != 1)
@@ -85,8 +88,8 @@ static void complain(struct consumer *c, const outbox_event *ev)
 
     if (c->err.code != OUTBOX_OK)
         why = c->err.text;
-    else if (sqlite3_errcode(c->db) != SQLITE_OK)
-        why = sqlite3_errmsg(c->db);
+    else if (db_error(c->db)[0] != '\0')
+        why = db_error(c->db);
     fprintf(stderr, "consumer: %s of %s: %s\n", ev->type, ev->key, why);
 }
 
@@ -96,21 +99,21 @@ static outbox_verdict receive(struct consumer *c, const outbox_event *ev)
     int first;
 
     c->err = (outbox_error){0};
-    if (db_run(c->db, "BEGIN IMMEDIATE", NULL) < 0) {
+    if (db_begin(c->db) < 0) {
         complain(c, ev);
         return OUTBOX_RETRY;
     }
     first = inbox_accept(c->inbox, "accounts", ev->id, &c->err);
     if (first >= 0 && (first == 0 || take_effect(c, ev) == 0) &&
-        db_run(c->db, "INSERT INTO delivery (event, first) VALUES (?1, ?2)",
-               ev->id, first ? "1" : "0", NULL) == 1 &&
+        db_run(c->db, note_delivery, ev->id, ev->key, ev->type,
+               first ? "1" : "0", NULL) == 1 &&
         inbox_commit(c->inbox, &c->err) == OUTBOX_OK) {
         putchar(first ? CONSUMER_APPLIED : CONSUMER_DUPLICATE);
         fflush(stdout);
         return OUTBOX_ACK;
     }
     complain(c, ev);
-    sqlite3_exec(c->db, "ROLLBACK", NULL, NULL, NULL);
+    db_rollback(c->db);
     return OUTBOX_RETRY;
 }
 
@@ -196,7 +199,7 @@ static int listen_at(struct consumer *c, const char *path)
 static int migrate(struct consumer *c)
 {
     outbox_t *ob;
-    int rc = outbox_sqlite_open(&ob, c->db, NULL, &c->err);
+    int rc = db_outbox(c->db, &ob, &c->err);
 
     if (rc < 0)
         return rc;
@@ -208,10 +211,10 @@ static int migrate(struct consumer *c)
 static int start(struct consumer *c, const char *db, const char *socket)
 {
     if (db_open(&c->db, db, tables) < 0) {
-        fprintf(stderr, "%s: %s\n", db, sqlite3_errmsg(c->db));
+        fprintf(stderr, "%s: %s\n", db, db_error(c->db));
         return -1;
     }
-    if (migrate(c) || inbox_sqlite_open(&c->inbox, c->db, NULL, &c->err)) {
+    if (migrate(c) || db_inbox(c->db, &c->inbox, &c->err)) {
         fprintf(stderr, "%s: %s\n", db, c->err.text);
         return -1;
     }
@@ -235,6 +238,6 @@ int consumer_main(const char *db, const char *socket)
         unlink(socket);
     }
     inbox_close(c.inbox);
-    sqlite3_close(c.db);
+    db_close(c.db);
     return bad;
 }

@@ -2,8 +2,8 @@
  *
  * demo.h - what the parts of the demo share.
  *
- * One program, three roles.  The service takes orders and owns service.db;
- * the consumer keeps the accounts in consumer.db; a Unix socket is all that
+ * One program, three roles.  The service takes orders and owns one database;
+ * the consumer keeps the accounts in another; a Unix socket is all that
  * connects them.  The driver starts both, kills both, and compares the two
  * databases at the end.
  */
@@ -11,7 +11,7 @@
 #define DEMO_H
 
 #include <outbox/outbox.h>
-#include <sqlite3.h>
+#include <stdio.h>
 
 /* ---- the roles; each returns an exit status -------------------------- */
 
@@ -26,17 +26,40 @@ enum {
     CONSUMER_DUPLICATE = '='
 };
 
-/* ---- db.c ------------------------------------------------------------ */
+/* ---- db_sqlite.c or db_pg.c ------------------------------------------ */
 
-/* Open or make a database: WAL mode, each COMMIT durable.  0 or -1, and *db
- * is to be closed in any case. */
-int db_open(sqlite3 **db, const char *path, const char *tables);
-/* Run one statement with texts for its parameters, up to a NULL; more texts
- * than it takes are ignored.  Returns the number of rows changed, or -1: see
- * sqlite3_errmsg(). */
-int db_run(sqlite3 *db, const char *sql, ...);
+/* 0 or -1, where nothing else is said: see db_error(). */
+typedef struct db db_t;
+
+enum { DB_NAME = 160 };
+
+/* Give the owner a database, in dir if it is a file; and take it away. */
+int  db_make(char name[DB_NAME], const char *dir, const char *owner);
+void db_remove(const char *name);
+/* Each COMMIT is durable.  *db is to be closed in any case. */
+int  db_open(db_t **db, const char *name, const char *tables);
+/* With the library's tables as views: event (position, id, key, type), and
+ * mark (id) for those of the inbox; ids in hexadecimal. */
+int  db_inspect(db_t **db, const char *name);
+void db_close(db_t *db);
+const char *db_error(db_t *db);         /* "": the last statement was good */
+
+/* These return what the library's functions return. */
+int db_outbox(db_t *db, outbox_t **ob, outbox_error *err);
+int db_inbox(db_t *db, inbox_t **inbox, outbox_error *err);
+int db_relay_outbox(const char *name, outbox_t **ob, outbox_error *err);
+
+int  db_begin(db_t *db);
+int  db_commit(db_t *db);
+void db_rollback(db_t *db);
+/* Run one statement with texts for its parameters $1, $2 ..., up to a NULL;
+ * more texts than it takes are ignored.  Returns the number of rows changed,
+ * or -1. */
+int db_run(db_t *db, const char *sql, ...);
 /* The same for a query of one integer: no row gives 0, an error -1. */
-int64_t db_int(sqlite3 *db, const char *sql, ...);
+int64_t db_int(db_t *db, const char *sql, ...);
+/* A line for each row. */
+int db_print(db_t *db, const char *sql, FILE *out);
 
 /* ---- check.c --------------------------------------------------------- */
 

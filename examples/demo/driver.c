@@ -37,7 +37,7 @@ struct child {
 struct driver {
     char        *self;
     char         dir[PATHS], orders[PATHS], log[PATHS], socket[PATHS];
-    char         service_db[PATHS], consumer_db[PATHS];
+    char         service_db[DB_NAME], consumer_db[DB_NAME];
     struct child service, consumer;
     int          news[2];               /* the consumer's standard output */
     long         n_orders;
@@ -240,7 +240,7 @@ static int call_consumer(struct driver *d, const char *words)
     return 0;
 }
 
-static int tell_files(struct driver *d)
+static int tell_databases(struct driver *d)
 {
     struct glance g;
 
@@ -255,15 +255,15 @@ static int tell_files(struct driver *d)
 
 static int kill_service_midway(struct driver *d)
 {
-    if (call_consumer(d, "up: accounts and inbox in consumer.db") < 0 ||
+    if (call_consumer(d, "up: accounts and inbox in its database") < 0 ||
         start_service(d) < 0)
         return -1;
-    say(d, "service up: orders and outbox in service.db");
+    say(d, "service up: orders and outbox in its own");
     if (await_count(d, &d->applied, d->n_orders) < 0)
         return -1;
     kill_child(&d->service);
     say(d, "kill -9 service, while it takes orders and delivers events");
-    return tell_files(d);
+    return tell_databases(d);
 }
 
 static int kill_consumer_midway(struct driver *d)
@@ -279,7 +279,7 @@ static int kill_consumer_midway(struct driver *d)
         return -1;
     kill_child(&d->consumer);
     say(d, "kill -9 consumer, while it applies events");
-    return tell_files(d);
+    return tell_databases(d);
 }
 
 static int finish(struct driver *d)
@@ -334,11 +334,26 @@ static int make_directory(struct driver *d)
     }
     if (make_path(d->orders, d->dir, "orders.jsonl") < 0 ||
         make_path(d->log, d->dir, "log") < 0 ||
-        make_path(d->socket, d->dir, "socket") < 0 ||
-        make_path(d->service_db, d->dir, "service.db") < 0 ||
-        make_path(d->consumer_db, d->dir, "consumer.db") < 0)
+        make_path(d->socket, d->dir, "socket") < 0)
         return -1;
     return 0;
+}
+
+static int make_databases(struct driver *d)
+{
+    if (db_make(d->service_db, d->dir, "service") == 0 &&
+        db_make(d->consumer_db, d->dir, "consumer") == 0)
+        return 0;
+    fputs("demo: no database\n", stderr);
+    return -1;
+}
+
+static void remove_databases(struct driver *d)
+{
+    if (d->service_db[0] != '\0')
+        db_remove(d->service_db);
+    if (d->consumer_db[0] != '\0')
+        db_remove(d->consumer_db);
 }
 
 /* A copy: the service reads it twice, and standard input can be read once. */
@@ -422,16 +437,19 @@ int driver_main(char *self, const char *orders, int keep)
     rc = make_directory(&d);
     if (rc == 0)
         rc = copy_orders(&d, orders) < 0 || make_pipe(d.news) < 0 ||
-            tell_story(&d) < 0;
+            make_databases(&d) < 0 || tell_story(&d) < 0;
     kill_child(&d.service);
     kill_child(&d.consumer);
     if (rc != 0)
         show_log(&d);
     close(d.news[0]);
     close(d.news[1]);
-    if (keep)
-        printf("kept: %s\n", d.dir);
-    else if (d.dir[0] != '\0')
-        remove_directory(d.dir);
+    if (keep) {
+        printf("kept: %s, %s and %s\n", d.dir, d.service_db, d.consumer_db);
+    } else {
+        remove_databases(&d);
+        if (d.dir[0] != '\0')
+            remove_directory(d.dir);
+    }
     return rc != 0;
 }

@@ -9,8 +9,6 @@
  */
 #include "demo.h"
 
-#include <outbox/sqlite.h>
-
 #include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -31,14 +29,14 @@ static const char tables[] =
 static const struct step {
     const char *event, *sql;            /* parameters: order, customer, cents */
 } steps[] = {
-    {"order.placed", "INSERT INTO orders VALUES (?1, ?2, ?3, 'placed')"},
-    {"order.paid", "UPDATE orders SET state = 'paid' WHERE id = ?1"},
-    {"order.shipped", "UPDATE orders SET state = 'shipped' WHERE id = ?1"},
+    {"order.placed", "INSERT INTO orders VALUES ($1, $2, $3, 'placed')"},
+    {"order.paid", "UPDATE orders SET state = 'paid' WHERE id = $1"},
+    {"order.shipped", "UPDATE orders SET state = 'shipped' WHERE id = $1"},
 };
 
 static const char steps_done[] =
     "SELECT CASE state WHEN 'placed' THEN 1 WHEN 'paid' THEN 2 ELSE 3 END"
-    " FROM orders WHERE id = ?1";
+    " FROM orders WHERE id = $1";
 
 struct order {
     const char *id, *customer;
@@ -47,7 +45,7 @@ struct order {
 };
 
 struct service {
-    sqlite3 *db;
+    db_t *db;
     outbox_t *ob;
     outbox_relay_t *relay;
     struct link link;
@@ -76,13 +74,13 @@ static int transact(struct service *s, const struct step *step,
         .payload_len = strlen(o->json),
     };
 
-    if (db_run(s->db, "BEGIN IMMEDIATE", NULL) >= 0 &&
+    if (db_begin(s->db) == 0 &&
         db_run(s->db, step->sql, o->id, o->customer, o->cents, NULL) == 1 &&
         outbox_publish(s->ob, &ev, &s->err) == OUTBOX_OK &&
-        db_run(s->db, "COMMIT", NULL) >= 0)
+        db_commit(s->db) == 0)
         return 0;
-    failed(s, sqlite3_errmsg(s->db));
-    sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
+    failed(s, db_error(s->db));
+    db_rollback(s->db);
     return -1;
 }
 
@@ -91,7 +89,7 @@ static int handle_order(struct service *s, const struct order *o)
     int64_t done = db_int(s->db, steps_done, o->id, NULL);
 
     if (done < 0)
-        return failed(s, sqlite3_errmsg(s->db));
+        return failed(s, db_error(s->db));
     for (; done < 3; done++)
         if (transact(s, &steps[done], o) < 0)
             return -1;
@@ -163,7 +161,7 @@ static void log_line(void *arg, int level, const char *line)
     fprintf(stderr, "service: <%d> %s\n", level, line);
 }
 
-static int start(struct service *s, const char *path, const char *socket)
+static int start(struct service *s, const char *db, const char *socket)
 {
     const outbox_transport link = link_transport(&s->link, socket);
     const outbox_relay_options opt = {
@@ -178,11 +176,11 @@ static int start(struct service *s, const char *path, const char *socket)
     };
     outbox_t *own;
 
-    if (db_open(&s->db, path, tables) < 0)
-        return failed(s, sqlite3_errmsg(s->db));
-    if (outbox_sqlite_open(&s->ob, s->db, NULL, &s->err) ||
+    if (db_open(&s->db, db, tables) < 0)
+        return failed(s, db_error(s->db));
+    if (db_outbox(s->db, &s->ob, &s->err) ||
         outbox_migrate(s->ob, &s->err) ||
-        outbox_sqlite_connect(&own, path, NULL, &s->err))
+        db_relay_outbox(db, &own, &s->err))
         return -1;
     if (outbox_relay_new(&s->relay, own, &link, &opt, &s->err)) {
         outbox_close(own);
@@ -204,6 +202,6 @@ int service_main(const char *db, const char *socket, const char *orders)
         fprintf(stderr, "service: %s\n", s.err.text);
     outbox_relay_free(s.relay);
     outbox_close(s.ob);
-    sqlite3_close(s.db);
+    db_close(s.db);
     return bad;
 }
