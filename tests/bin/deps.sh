@@ -31,6 +31,7 @@ have()
     jansson) deb=libjansson-dev;   $pkg_config --exists jansson ;;
     libpq)   deb=libpq-dev;        $pkg_config --exists 'libpq >= 14' ;;
     postgres) deb=postgresql;      sh "${0%/*}/pg-cluster" bin ;;
+    pgbouncer)                     sh "${0%/*}/pg-pooler" bin ;;
     check)                         $pkg_config --exists check ;;
     pkg-config)                    command -v "$pkg_config" ;;
     *)                             command -v "$1" ;;

@@ -65,12 +65,15 @@ typedef struct sut {
     int64_t (*trials)(void *db);        /* noted and not over */
 } sut;
 
-extern const sut sut_memory, sut_sqlite, sut_pg;
+extern const sut sut_memory, sut_sqlite, sut_pg, sut_pooled;
 /* The first of them trim their logs row by row, and know a place in it by the
  * id of its event. */
 enum { SUTS_BY_ROW = 2 };
 extern const sut *const suts[];
-extern const int n_suts;
+extern int n_suts;
+/* The stores, and one of them behind a pooler: for tests of those who publish
+ * or consume. */
+extern const int n_ways;
 
 /* ---- one world for one test ----------------------------------------- */
 

@@ -10,6 +10,9 @@
  *
  * A relay's connection dies by shutdown(2) of its socket, which is what the
  * server sees of a killed process.
+ *
+ * sut_pooled is the same with a pooler between the server and all who publish
+ * or consume; relays, and the test itself, go past it.
  */
 #include "sut.h"
 #include "sut_pg.h"
@@ -104,13 +107,18 @@ int64_t pg_ask(pg_db *db, const char *sql)
 
 #define TEMPLATE "outbox_template"
 
+static const char *setting(const char *name, const char *script)
+{
+    const char *value = getenv(name);
+
+    ck_assert_msg(value != NULL, "no %s in the environment: run this inside "
+                                 "tests/bin/%s", name, script);
+    return value;
+}
+
 static const char *cluster(void)
 {
-    const char *conninfo = getenv("OUTBOX_TEST_PG");
-
-    ck_assert_msg(conninfo != NULL, "no OUTBOX_TEST_PG in the environment: "
-                                    "run this inside tests/bin/pg-cluster");
-    return conninfo;
+    return setting("OUTBOX_TEST_PG", "pg-cluster");
 }
 
 /* The last dbname counts. */
@@ -255,6 +263,25 @@ static void *base_conn_read_only(void *db)
     return pg_open(db, "-c default_transaction_read_only=on");
 }
 
+static void *pooled_open(const pg_db *db, const char *user)
+{
+    char conninfo[600];
+
+    snprintf(conninfo, sizeof conninfo, "%s dbname=%s user=%s",
+             setting("OUTBOX_TEST_PGPOOL", "pg-pooler"), db->name, user);
+    return connect_to(conninfo, NULL);
+}
+
+static void *pooled_conn_open(void *db)
+{
+    return pooled_open(db, "postgres");
+}
+
+static void *pooled_conn_read_only(void *db)
+{
+    return pooled_open(db, "reader");
+}
+
 static void base_conn_close(void *conn)
 {
     PQfinish(conn);
@@ -295,6 +322,34 @@ static int base_inbox(inbox_t **out, void *conn, const outbox_options *opt,
                       outbox_error *err)
 {
     return inbox_pg_open(out, conn, opt, err);
+}
+
+/* Beside the test's own flags, if they are any that can be. */
+static const outbox_options *pooled_options(const outbox_options *opt,
+                                            outbox_options *to)
+{
+    *to = (outbox_options){ .size = sizeof *to };
+    if (opt != NULL)
+        *to = *opt;
+    if (to->flags <= (OUTBOX_LOCK_KEYS | OUTBOX_QUIET | OUTBOX_POOLED))
+        to->flags |= OUTBOX_POOLED;
+    return to;
+}
+
+static int pooled_outbox(outbox_t **out, void *conn, const outbox_options *opt,
+                         outbox_error *err)
+{
+    outbox_options o;
+
+    return base_outbox(out, conn, pooled_options(opt, &o), err);
+}
+
+static int pooled_inbox(inbox_t **out, void *conn, const outbox_options *opt,
+                        outbox_error *err)
+{
+    outbox_options o;
+
+    return base_inbox(out, conn, pooled_options(opt, &o), err);
 }
 
 static int note_conn(void *arg, void *conn)
@@ -446,33 +501,33 @@ static int64_t base_trials(void *db)
     return pg_ask(db, "SELECT sum(starts) FROM outbox.lane");
 }
 
+/* What the two have in common. */
+#define BASE                                                                \
+    .is_file = true, .by_segments = true, .create = base_create,            \
+    .destroy = base_destroy, .conn_close = base_conn_close,                 \
+    .connect = base_connect, .sever = base_sever, .begin = base_begin,      \
+    .work = base_work, .commit = base_commit, .rollback = base_rollback,    \
+    .savepoint = base_savepoint, .rollback_to = base_rollback_to,           \
+    .in_transaction = base_in_transaction, .lose_transaction = base_lose,   \
+    .count = base_count, .age = base_age, .empty_log = base_empty_log,      \
+    .newer_schema = base_newer_schema,                                      \
+    .change_checksum = base_change_checksum, .set_now = base_set_now,       \
+    .freeze_beats = base_freeze_beats, .trials = base_trials
+
 const sut sut_pg = {
     .name = "pg",
-    .is_file = true,
-    .by_segments = true,
-    .create = base_create,
-    .destroy = base_destroy,
     .conn_open = base_conn_open,
     .conn_read_only = base_conn_read_only,
-    .conn_close = base_conn_close,
     .outbox = base_outbox,
     .inbox = base_inbox,
-    .connect = base_connect,
-    .sever = base_sever,
-    .begin = base_begin,
-    .work = base_work,
-    .commit = base_commit,
-    .rollback = base_rollback,
-    .savepoint = base_savepoint,
-    .rollback_to = base_rollback_to,
-    .in_transaction = base_in_transaction,
-    .lose_transaction = base_lose,
-    .count = base_count,
-    .age = base_age,
-    .empty_log = base_empty_log,
-    .newer_schema = base_newer_schema,
-    .change_checksum = base_change_checksum,
-    .set_now = base_set_now,
-    .freeze_beats = base_freeze_beats,
-    .trials = base_trials,
+    BASE
+};
+
+const sut sut_pooled = {
+    .name = "pooled",
+    .conn_open = pooled_conn_open,
+    .conn_read_only = pooled_conn_read_only,
+    .outbox = pooled_outbox,
+    .inbox = pooled_inbox,
+    BASE
 };

@@ -9,10 +9,15 @@
 
 const sut *const suts[] = { &sut_memory, &sut_sqlite,
 #ifdef WITH_PG
-                            &sut_pg
+                            &sut_pg, &sut_pooled
 #endif
 };
-const int n_suts = sizeof suts / sizeof suts[0];
+const int n_ways = sizeof suts / sizeof suts[0];
+#ifdef WITH_PG
+int n_suts = sizeof suts / sizeof suts[0] - 1;
+#else
+int n_suts = sizeof suts / sizeof suts[0];
+#endif
 
 void world_open_bare(world *w, int which)
 {

@@ -260,15 +260,15 @@ void add_backlog_tests(Suite *s)
 {
     TCase *tc = suite_case(s, "backlog");
 
-    tcase_add_loop_test(tc, full_at_the_limit, 0, n_suts);
-    tcase_add_loop_test(tc, the_limit_is_the_handles, 0, n_suts);
-    tcase_add_loop_test(tc, it_lets_go_when_delivered, 0, n_suts);
-    tcase_add_loop_test(tc, a_rollback_makes_room, 0, n_suts);
-    tcase_add_loop_test(tc, many_fit_or_none_is_written, 0, n_suts);
+    tcase_add_loop_test(tc, full_at_the_limit, 0, n_ways);
+    tcase_add_loop_test(tc, the_limit_is_the_handles, 0, n_ways);
+    tcase_add_loop_test(tc, it_lets_go_when_delivered, 0, n_ways);
+    tcase_add_loop_test(tc, a_rollback_makes_room, 0, n_ways);
+    tcase_add_loop_test(tc, many_fit_or_none_is_written, 0, n_ways);
     tcase_add_loop_test(tc, publish_commit_leaves_the_transaction_open, 0,
-                        n_suts);
-    tcase_add_loop_test(tc, scheduled_events_count, 0, n_suts);
-    tcase_add_loop_test(tc, the_slowest_subscription_counts, 0, n_suts);
-    tcase_add_loop_test(tc, parked_and_dead_ones_do_not_count, 0, n_suts);
-    tcase_add_loop_test(tc, a_limit_that_is_refused, 0, n_suts);
+                        n_ways);
+    tcase_add_loop_test(tc, scheduled_events_count, 0, n_ways);
+    tcase_add_loop_test(tc, the_slowest_subscription_counts, 0, n_ways);
+    tcase_add_loop_test(tc, parked_and_dead_ones_do_not_count, 0, n_ways);
+    tcase_add_loop_test(tc, a_limit_that_is_refused, 0, n_ways);
 }

@@ -188,6 +188,6 @@ void add_causality_tests(Suite *s)
     tcase_add_test(tc, a_first_cause_begins_a_chain);
     tcase_add_test(tc, what_the_cause_carries_is_passed_on);
     tcase_add_test(tc, nothing_comes_of_nothing);
-    tcase_add_loop_test(tc, the_correlation_outlives_generations, 0, n_suts);
-    tcase_add_loop_test(tc, headers_survive_the_dead_letters, 0, n_suts);
+    tcase_add_loop_test(tc, the_correlation_outlives_generations, 0, n_ways);
+    tcase_add_loop_test(tc, headers_survive_the_dead_letters, 0, n_ways);
 }

@@ -328,16 +328,16 @@ void add_dedup_tests(Suite *s)
 {
     TCase *tc = suite_case(s, "dedup");
 
-    tcase_add_loop_test(tc, again_in_the_same_transaction, 0, n_suts);
-    tcase_add_loop_test(tc, again_in_another_transaction, 0, n_suts);
-    tcase_add_loop_test(tc, without_a_key_nothing_is_left_out, 0, n_suts);
-    tcase_add_loop_test(tc, another_connection_sees_it, 0, n_suts);
-    tcase_add_loop_test(tc, a_rollback_frees_the_key, 0, n_suts);
-    tcase_add_loop_test(tc, many_with_duplicates, 0, n_suts);
-    tcase_add_loop_test(tc, publish_commit_commits_with_duplicates, 0, n_suts);
-    tcase_add_loop_test(tc, a_refused_publish_takes_no_key, 0, n_suts);
+    tcase_add_loop_test(tc, again_in_the_same_transaction, 0, n_ways);
+    tcase_add_loop_test(tc, again_in_another_transaction, 0, n_ways);
+    tcase_add_loop_test(tc, without_a_key_nothing_is_left_out, 0, n_ways);
+    tcase_add_loop_test(tc, another_connection_sees_it, 0, n_ways);
+    tcase_add_loop_test(tc, a_rollback_frees_the_key, 0, n_ways);
+    tcase_add_loop_test(tc, many_with_duplicates, 0, n_ways);
+    tcase_add_loop_test(tc, publish_commit_commits_with_duplicates, 0, n_ways);
+    tcase_add_loop_test(tc, a_refused_publish_takes_no_key, 0, n_ways);
     tcase_add_test(tc, a_failed_publish_takes_no_key);
-    tcase_add_loop_test(tc, one_that_is_due_later_counts_from_now, 0, n_suts);
-    tcase_add_loop_test(tc, keys_are_remembered_for_a_week, 0, n_suts);
-    tcase_add_loop_test(tc, keys_that_are_refused, 0, n_suts);
+    tcase_add_loop_test(tc, one_that_is_due_later_counts_from_now, 0, n_ways);
+    tcase_add_loop_test(tc, keys_are_remembered_for_a_week, 0, n_ways);
+    tcase_add_loop_test(tc, keys_that_are_refused, 0, n_ways);
 }

@@ -147,8 +147,8 @@ void add_fork_tests(Suite *s)
     TCase *tc = suite_case(s, "fork");
 
     tcase_add_loop_test(tc, a_child_is_refused_and_the_parent_goes_on, 0,
-                        n_suts);
+                        n_ways);
     tcase_add_loop_test(tc, a_child_is_refused_while_the_thread_runs, 0,
-                        n_suts);
-    tcase_add_loop_test(tc, a_child_can_open_its_own, 0, n_suts);
+                        n_ways);
+    tcase_add_loop_test(tc, a_child_can_open_its_own, 0, n_ways);
 }

@@ -348,20 +348,20 @@ void add_inbox_tests(Suite *s)
 {
     TCase *tc = suite_case(s, "inbox");
 
-    tcase_add_loop_test(tc, first_time_and_again, 0, n_suts);
-    tcase_add_loop_test(tc, again_within_one_transaction, 0, n_suts);
-    tcase_add_loop_test(tc, a_rollback_takes_the_mark_with_it, 0, n_suts);
-    tcase_add_loop_test(tc, consumers_do_not_share, 0, n_suts);
-    tcase_add_loop_test(tc, ids_that_are_text, 0, n_suts);
-    tcase_add_loop_test(tc, uuids_in_either_case_are_one, 0, n_suts);
-    tcase_add_loop_test(tc, text_is_never_taken_for_a_uuid, 0, n_suts);
-    tcase_add_loop_test(tc, bad_input_is_refused, 0, n_suts);
-    tcase_add_loop_test(tc, accepting_needs_a_transaction, 0, n_suts);
-    tcase_add_loop_test(tc, a_lost_transaction_is_not_committed, 0, n_suts);
-    tcase_add_loop_test(tc, commit_commits_the_effect_too, 0, n_suts);
-    tcase_add_loop_test(tc, pruning_forgets_the_old, 0, n_suts);
-    tcase_add_loop_test(tc, pruning_in_a_transaction_belongs_to_it, 0, n_suts);
-    tcase_add_loop_test(tc, pruning_refuses_nonsense, 0, n_suts);
-    tcase_add_loop_test(tc, effects_happen_once, 0, n_suts);
-    tcase_add_loop_test(tc, outbox_and_inbox_in_one_transaction, 0, n_suts);
+    tcase_add_loop_test(tc, first_time_and_again, 0, n_ways);
+    tcase_add_loop_test(tc, again_within_one_transaction, 0, n_ways);
+    tcase_add_loop_test(tc, a_rollback_takes_the_mark_with_it, 0, n_ways);
+    tcase_add_loop_test(tc, consumers_do_not_share, 0, n_ways);
+    tcase_add_loop_test(tc, ids_that_are_text, 0, n_ways);
+    tcase_add_loop_test(tc, uuids_in_either_case_are_one, 0, n_ways);
+    tcase_add_loop_test(tc, text_is_never_taken_for_a_uuid, 0, n_ways);
+    tcase_add_loop_test(tc, bad_input_is_refused, 0, n_ways);
+    tcase_add_loop_test(tc, accepting_needs_a_transaction, 0, n_ways);
+    tcase_add_loop_test(tc, a_lost_transaction_is_not_committed, 0, n_ways);
+    tcase_add_loop_test(tc, commit_commits_the_effect_too, 0, n_ways);
+    tcase_add_loop_test(tc, pruning_forgets_the_old, 0, n_ways);
+    tcase_add_loop_test(tc, pruning_in_a_transaction_belongs_to_it, 0, n_ways);
+    tcase_add_loop_test(tc, pruning_refuses_nonsense, 0, n_ways);
+    tcase_add_loop_test(tc, effects_happen_once, 0, n_ways);
+    tcase_add_loop_test(tc, outbox_and_inbox_in_one_transaction, 0, n_ways);
 }

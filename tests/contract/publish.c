@@ -310,19 +310,19 @@ void add_publish_tests(Suite *s)
 {
     TCase *tc = suite_case(s, "publish");
 
-    tcase_add_loop_test(tc, commits_with_the_transaction, 0, n_suts);
-    tcase_add_loop_test(tc, vanishes_with_a_rollback, 0, n_suts);
-    tcase_add_loop_test(tc, vanishes_with_its_savepoint, 0, n_suts);
-    tcase_add_loop_test(tc, is_not_sent_before_the_commit, 0, n_suts);
-    tcase_add_loop_test(tc, many_keep_the_order_of_the_array, 0, n_suts);
-    tcase_add_loop_test(tc, many_are_all_or_none, 0, n_suts);
-    tcase_add_loop_test(tc, none_of_many_is_nothing, 0, n_suts);
-    tcase_add_loop_test(tc, publish_commit_commits_everything, 0, n_suts);
+    tcase_add_loop_test(tc, commits_with_the_transaction, 0, n_ways);
+    tcase_add_loop_test(tc, vanishes_with_a_rollback, 0, n_ways);
+    tcase_add_loop_test(tc, vanishes_with_its_savepoint, 0, n_ways);
+    tcase_add_loop_test(tc, is_not_sent_before_the_commit, 0, n_ways);
+    tcase_add_loop_test(tc, many_keep_the_order_of_the_array, 0, n_ways);
+    tcase_add_loop_test(tc, many_are_all_or_none, 0, n_ways);
+    tcase_add_loop_test(tc, none_of_many_is_nothing, 0, n_ways);
+    tcase_add_loop_test(tc, publish_commit_commits_everything, 0, n_ways);
     tcase_add_loop_test(tc, publish_commit_refused_leaves_the_transaction_open,
-                        0, n_suts);
-    tcase_add_loop_test(tc, needs_a_transaction, 0, n_suts);
-    tcase_add_loop_test(tc, refuses_when_the_transaction_is_gone, 0, n_suts);
-    tcase_add_loop_test(tc, last_id_is_that_of_the_last_event, 0, n_suts);
-    tcase_add_loop_test(tc, read_only_is_refused, 0, n_suts);
-    tcase_add_loop_test(tc, two_publishers_share_one_log, 0, n_suts);
+                        0, n_ways);
+    tcase_add_loop_test(tc, needs_a_transaction, 0, n_ways);
+    tcase_add_loop_test(tc, refuses_when_the_transaction_is_gone, 0, n_ways);
+    tcase_add_loop_test(tc, last_id_is_that_of_the_last_event, 0, n_ways);
+    tcase_add_loop_test(tc, read_only_is_refused, 0, n_ways);
+    tcase_add_loop_test(tc, two_publishers_share_one_log, 0, n_ways);
 }

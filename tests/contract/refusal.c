@@ -412,23 +412,23 @@ void add_refusal_tests(Suite *s)
 {
     TCase *tc = suite_case(s, "refusal");
 
-    tcase_add_loop_test(tc, no_event, 0, n_suts);
-    tcase_add_loop_test(tc, no_topic, 0, n_suts);
-    tcase_add_loop_test(tc, text_over_the_limit, 0, n_suts);
-    tcase_add_loop_test(tc, text_that_is_not_utf8, 0, n_suts);
-    tcase_add_loop_test(tc, each_malformed_sequence_in_a_key, 0, n_suts);
-    tcase_add_loop_test(tc, an_id_that_is_no_uuid, 0, n_suts);
-    tcase_add_loop_test(tc, payload_over_the_limit, 0, n_suts);
-    tcase_add_loop_test(tc, headers_that_could_not_travel, 0, n_suts);
-    tcase_add_loop_test(tc, headers_without_an_array, 0, n_suts);
-    tcase_add_loop_test(tc, headers_over_the_limit, 0, n_suts);
-    tcase_add_loop_test(tc, headers_over_the_limit_together, 0, n_suts);
-    tcase_add_loop_test(tc, size_that_is_not_set, 0, n_suts);
-    tcase_add_loop_test(tc, a_newer_callers_field, 0, n_suts);
-    tcase_add_loop_test(tc, a_newer_callers_zeroes_are_fine, 0, n_suts);
-    tcase_add_loop_test(tc, options_that_are_wrong, 0, n_suts);
+    tcase_add_loop_test(tc, no_event, 0, n_ways);
+    tcase_add_loop_test(tc, no_topic, 0, n_ways);
+    tcase_add_loop_test(tc, text_over_the_limit, 0, n_ways);
+    tcase_add_loop_test(tc, text_that_is_not_utf8, 0, n_ways);
+    tcase_add_loop_test(tc, each_malformed_sequence_in_a_key, 0, n_ways);
+    tcase_add_loop_test(tc, an_id_that_is_no_uuid, 0, n_ways);
+    tcase_add_loop_test(tc, payload_over_the_limit, 0, n_ways);
+    tcase_add_loop_test(tc, headers_that_could_not_travel, 0, n_ways);
+    tcase_add_loop_test(tc, headers_without_an_array, 0, n_ways);
+    tcase_add_loop_test(tc, headers_over_the_limit, 0, n_ways);
+    tcase_add_loop_test(tc, headers_over_the_limit_together, 0, n_ways);
+    tcase_add_loop_test(tc, size_that_is_not_set, 0, n_ways);
+    tcase_add_loop_test(tc, a_newer_callers_field, 0, n_ways);
+    tcase_add_loop_test(tc, a_newer_callers_zeroes_are_fine, 0, n_ways);
+    tcase_add_loop_test(tc, options_that_are_wrong, 0, n_ways);
     tcase_add_test(tc, a_handle_that_is_null);
-    tcase_add_loop_test(tc, a_relay_with_a_bad_transport, 0, n_suts);
-    tcase_add_loop_test(tc, a_relay_with_bad_options, 0, n_suts);
-    tcase_add_loop_test(tc, a_relay_over_a_borrowed_connection, 0, n_suts);
+    tcase_add_loop_test(tc, a_relay_with_a_bad_transport, 0, n_ways);
+    tcase_add_loop_test(tc, a_relay_with_bad_options, 0, n_ways);
+    tcase_add_loop_test(tc, a_relay_over_a_borrowed_connection, 0, n_ways);
 }

@@ -373,18 +373,18 @@ void add_schedule_tests(Suite *s)
 {
     TCase *tc = suite_case(s, "schedule");
 
-    tcase_add_loop_test(tc, not_before_its_time, 0, n_suts);
-    tcase_add_loop_test(tc, by_the_clock_of_the_database, 0, n_suts);
-    tcase_add_loop_test(tc, a_time_that_is_past_is_at_once, 0, n_suts);
-    tcase_add_loop_test(tc, in_the_order_of_their_times, 0, n_suts);
-    tcase_add_loop_test(tc, it_holds_up_nothing, 0, n_suts);
-    tcase_add_loop_test(tc, due_behind_a_parked_one, 0, n_suts);
-    tcase_add_loop_test(tc, it_arrives_whole, 0, n_suts);
-    tcase_add_loop_test(tc, it_survives_restarts, 0, n_suts);
-    tcase_add_loop_test(tc, it_survives_a_crash_when_it_is_due, 0, n_suts);
-    tcase_add_loop_test(tc, it_belongs_to_the_transaction, 0, n_suts);
-    tcase_add_loop_test(tc, many_with_times_are_all_or_none, 0, n_suts);
-    tcase_add_loop_test(tc, every_subscription_gets_it, 0, n_suts);
-    tcase_add_loop_test(tc, two_relays_move_it_once, 0, n_suts);
-    tcase_add_loop_test(tc, times_that_are_refused, 0, n_suts);
+    tcase_add_loop_test(tc, not_before_its_time, 0, n_ways);
+    tcase_add_loop_test(tc, by_the_clock_of_the_database, 0, n_ways);
+    tcase_add_loop_test(tc, a_time_that_is_past_is_at_once, 0, n_ways);
+    tcase_add_loop_test(tc, in_the_order_of_their_times, 0, n_ways);
+    tcase_add_loop_test(tc, it_holds_up_nothing, 0, n_ways);
+    tcase_add_loop_test(tc, due_behind_a_parked_one, 0, n_ways);
+    tcase_add_loop_test(tc, it_arrives_whole, 0, n_ways);
+    tcase_add_loop_test(tc, it_survives_restarts, 0, n_ways);
+    tcase_add_loop_test(tc, it_survives_a_crash_when_it_is_due, 0, n_ways);
+    tcase_add_loop_test(tc, it_belongs_to_the_transaction, 0, n_ways);
+    tcase_add_loop_test(tc, many_with_times_are_all_or_none, 0, n_ways);
+    tcase_add_loop_test(tc, every_subscription_gets_it, 0, n_ways);
+    tcase_add_loop_test(tc, two_relays_move_it_once, 0, n_ways);
+    tcase_add_loop_test(tc, times_that_are_refused, 0, n_ways);
 }

@@ -190,12 +190,12 @@ void add_schema_tests(Suite *s)
 {
     TCase *tc = suite_case(s, "schema");
 
-    tcase_add_loop_test(tc, without_tables_everything_says_so, 0, n_suts);
-    tcase_add_loop_test(tc, migrating_again_changes_nothing, 0, n_suts);
-    tcase_add_loop_test(tc, migrating_refuses_an_open_transaction, 0, n_suts);
-    tcase_add_loop_test(tc, a_newer_schema_is_refused, 0, n_suts);
+    tcase_add_loop_test(tc, without_tables_everything_says_so, 0, n_ways);
+    tcase_add_loop_test(tc, migrating_again_changes_nothing, 0, n_ways);
+    tcase_add_loop_test(tc, migrating_refuses_an_open_transaction, 0, n_ways);
+    tcase_add_loop_test(tc, a_newer_schema_is_refused, 0, n_ways);
     tcase_add_loop_test(tc, a_migration_that_was_another_is_refused, 0,
-                        n_suts);
-    tcase_add_loop_test(tc, many_migrate_at_once, 0, n_suts);
-    tcase_add_loop_test(tc, the_first_migration_fixes_the_lanes, 0, n_suts);
+                        n_ways);
+    tcase_add_loop_test(tc, many_migrate_at_once, 0, n_ways);
+    tcase_add_loop_test(tc, the_first_migration_fixes_the_lanes, 0, n_ways);
 }

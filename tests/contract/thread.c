@@ -395,17 +395,17 @@ void add_thread_tests(Suite *s)
 {
     TCase *tc = suite_case(s, "thread");
 
-    tcase_add_loop_test(tc, what_is_there_is_delivered, 0, n_suts);
-    tcase_add_loop_test(tc, publish_commit_wakes_it, 0, n_suts);
-    tcase_add_loop_test(tc, a_plain_commit_is_noticed, 0, n_suts);
-    tcase_add_loop_test(tc, wake_wakes_it, 0, n_suts);
-    tcase_add_loop_test(tc, another_process_wakes_it, 0, n_suts);
-    tcase_add_loop_test(tc, step_is_refused_while_it_runs, 0, n_suts);
-    tcase_add_loop_test(tc, stop_drains_what_is_in_flight, 0, n_suts);
-    tcase_add_loop_test(tc, stop_waits_for_verdicts, 0, n_suts);
-    tcase_add_loop_test(tc, stop_is_bounded_and_start_works_again, 0, n_suts);
-    tcase_add_loop_test(tc, start_and_stop_many_times, 0, n_suts);
-    tcase_add_loop_test(tc, free_alone_stops_it, 0, n_suts);
-    tcase_add_loop_test(tc, start_says_when_the_tables_are_missing, 0, n_suts);
-    tcase_add_loop_test(tc, two_publishing_threads_and_a_relay, 0, n_suts);
+    tcase_add_loop_test(tc, what_is_there_is_delivered, 0, n_ways);
+    tcase_add_loop_test(tc, publish_commit_wakes_it, 0, n_ways);
+    tcase_add_loop_test(tc, a_plain_commit_is_noticed, 0, n_ways);
+    tcase_add_loop_test(tc, wake_wakes_it, 0, n_ways);
+    tcase_add_loop_test(tc, another_process_wakes_it, 0, n_ways);
+    tcase_add_loop_test(tc, step_is_refused_while_it_runs, 0, n_ways);
+    tcase_add_loop_test(tc, stop_drains_what_is_in_flight, 0, n_ways);
+    tcase_add_loop_test(tc, stop_waits_for_verdicts, 0, n_ways);
+    tcase_add_loop_test(tc, stop_is_bounded_and_start_works_again, 0, n_ways);
+    tcase_add_loop_test(tc, start_and_stop_many_times, 0, n_ways);
+    tcase_add_loop_test(tc, free_alone_stops_it, 0, n_ways);
+    tcase_add_loop_test(tc, start_says_when_the_tables_are_missing, 0, n_ways);
+    tcase_add_loop_test(tc, two_publishing_threads_and_a_relay, 0, n_ways);
 }

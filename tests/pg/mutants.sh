@@ -40,7 +40,8 @@ fault()
 caught()
 {
     CK_RUN_CASE=$2 CK_DEFAULT_TIMEOUT=30 timeout 300 \
-        sh "$dir/tree/tests/bin/pg-cluster" run -o fsync=off "$1" \
+        sh "$dir/tree/tests/bin/pg-cluster" run -o fsync=off \
+        sh "$dir/tree/tests/bin/pg-pooler" run "$1" \
         >"$dir/out" 2>&1
     grep -q ":[FE]:[a-z]*:$3:" "$dir/out"
 }
