@@ -210,6 +210,38 @@ START_TEST(a_deadlock)
 }
 END_TEST
 
+/* A writer of the same key waits for the other's end, so that the events are
+ * in the order of the commits; one of another key, or none, does not wait,
+ * nor does anybody without the flag. */
+START_TEST(one_writer_of_a_key_at_a_time)
+{
+    outbox_options opt = { .size = sizeof opt, .flags = OUTBOX_LOCK_KEYS };
+    outbox_event a = event("a"), b = event("b"), none = event(NULL);
+    place p;
+    outbox_t *locks, *plain;
+
+    place_open(&p, &opt);
+    PGconn *conn = pg_open(p.db, "-c lock_timeout=100ms");
+    ck_ok(outbox_pg_open(&locks, conn, &opt, &p.err));
+    ck_ok(outbox_pg_open(&plain, conn, NULL, &p.err));
+    sql(p.conn, "BEGIN");
+    ck_ok(outbox_publish(p.ob, &a, &p.err));
+    ck_ok(outbox_publish(p.ob, &none, &p.err));
+    int rc = publish_alone(conn, locks, &a, &p.err);
+    ck_says(&p.err, rc, OUTBOX_EBUSY, "55P03", "run the transaction again");
+    ck_ok(publish_alone(conn, locks, &b, &p.err));
+    ck_ok(publish_alone(conn, locks, &none, &p.err));
+    ck_ok(publish_alone(conn, plain, &a, &p.err));
+    sql(p.conn, "COMMIT");
+    ck_ok(publish_alone(conn, locks, &a, &p.err));
+    ck_assert_int_eq(logged(&p), 6);
+    outbox_close(plain);
+    outbox_close(locks);
+    PQfinish(conn);
+    place_close(&p);
+}
+END_TEST
+
 START_TEST(text_that_the_database_cannot_hold)
 {
     place p;
@@ -291,6 +323,7 @@ void add_error_tests(Suite *s)
     tcase_add_test(tc, refused_at_the_commit);
     tcase_add_test(tc, a_deferred_constraint_at_the_commit);
     tcase_add_test(tc, a_deadlock);
+    tcase_add_test(tc, one_writer_of_a_key_at_a_time);
     tcase_add_test(tc, text_that_the_database_cannot_hold);
     tcase_add_test(tc, a_payload_of_a_gibibyte);
     tcase_add_test(tc, a_trigger_that_swallows_events);
