@@ -4,8 +4,9 @@
  *
  * The judge sees commits, deliveries, verdicts and what the store has been
  * asked to write.  It keeps its own picture of cursors, leases and parked
- * rows, and asks the library nothing, but for one thing: whether its breaker
- * is open, which decides whether a failure was forgiven.
+ * rows, and asks the library nothing, but for two things: whether its breaker
+ * is open, and for good reason, which decides whether a failure was forgiven;
+ * and whether it knows of a pause.
  *
  * Rules, by the names that violations have:
  *   phantom    what is delivered was committed, and is what was published
@@ -30,6 +31,18 @@
  *   queue      parked rows of a key are in order
  *   breaker    while it is open, one event is tried at a time
  *   paused     nothing is sent while a person wants it so
+ *
+ * Where they give way, a page says why:
+ *   outbox_admin(3)  A pause is noticed within 250 ms.  A replay reaches behind
+ *              OUTBOX_START_NOW, and what it brings finds newer events of its
+ *              key delivered, under way or parked.  A discarded event need not
+ *              come any more, and when it is replayed comes after others.
+ *   outbox_relay(3)  Behind an event that was not settled what was saved may
+ *              come again.  An outage forgives an event once.  Starts that
+ *              kill are counted in a row, and anew when the cursor moves.  An
+ *              attempt that was counted ahead stays when its answer is lost.
+ *              A process that is stopped between a look at its lease and the
+ *              send may send in another's lane.
  */
 #include "relay.h"
 #include "sim.h"
@@ -409,13 +422,12 @@ static void check_queue(sim *w, int s, int e)
 {
     int key = w->events[e].key;
 
-    if (w->subs[s].replayed)
-        return;
     if (view_of(w, s, e)->parked > 0 || view_of(w, s, e)->dead > 0)
         violation(w, "again", "event %d is parked, and was before, or is "
                               "dead", e);
-    if (is_delivered(view_of(w, s, e)) || event_expired(w, e))
-        return;                 /* read again: the queue was formed before */
+    if (view_of(w, s, e)->arrivals > 0 || view_of(w, s, e)->forsaken ||
+        w->events[e].order < w->subs[s].start || event_expired(w, e))
+        return;                 /* comes again: the queue was formed before */
     for (int q = key < 0 ? -1 : w->last_of_key[key]; q >= 0 && q != e;
          q = w->events[q].before) {
         if (view_of(w, s, q)->parked > 0)
@@ -447,7 +459,7 @@ static void check_burial(process *p, int e, const outbox_change *c)
     const outbox_row *row = &c->row;
     uint32_t most = w->subs[p->sub].plan->opt.max_attempts;
 
-    if (v->dead > 0 && !w->subs[p->sub].replayed)
+    if (v->dead > 0)
         violation(w, "again", "event %d dies, and was dead", e);
     if (row->why != NULL && strstr(row->why, "process died") != NULL) {
         tally(w, T_CONDEMNED);

@@ -81,14 +81,13 @@ static void check_again(process *p, int e)
 {
     const view *v = &p->w->events[e].views[p->sub];
 
-    if (v->dead > 0 && v->parked == 0 && !p->w->subs[p->sub].replayed)
+    if (v->dead > 0)
         violation(p->w, "again", "event %d is sent, and it is dead", e);
 
     if (v->covered)
         violation(p->w, "again", "event %d is sent again, though its delivery "
                                  "was saved", e);
-    if (v->acked_by == p->incarnation && v->acked_step < p->step &&
-        v->parked < 2)
+    if (v->acked_by == p->incarnation && v->acked_step < p->step)
         violation(p->w, "again", "event %d is sent again by relay %u, which "
                                  "knows that it was delivered", e,
                   (unsigned)p->incarnation);
@@ -106,7 +105,7 @@ static void check_together(process *p, int e)
         if (c->incarnation != p->incarnation || !c->open || c->echo ||
             w->now >= c->sent_ms + s->opt.settle_ms)
             continue;
-        if (c->event == e && !(w->subs[p->sub].replayed && ordered))
+        if (c->event == e)
             violation(w, "together", "event %d is in flight already", e);
         else if (key >= 0 && w->events[c->event].key == key && !ordered)
             violation(w, "together", "events %d and %d of key %d are in "
@@ -329,17 +328,19 @@ void judge_answer(process *p, const copy *c, int rc)
 /* ---- steps ----------------------------------------------------------- */
 
 /* Everything that it knows to be delivered, up to the first event that is
- * not. */
+ * not.  One that has expired is dropped when it would be sent: not while
+ * the subscription is paused. */
 static void check_saved(process *p)
 {
     sim *w = p->w;
+    bool paused = w->subs[p->sub].paused || p->relay->sub.paused;
 
     for (int i = w->trimmed; i < w->n_log; i++) {
         int e = w->log[i];
         const view *v = &w->events[e].views[p->sub];
         const lane *l = &w->subs[p->sub].lanes[w->events[e].lane];
         if (l->owner != p->incarnation || !event_wanted(w, p->sub, e) ||
-            v->covered || v->dead > 0 || event_expired(w, e))
+            v->covered || v->dead > 0 || (event_expired(w, e) && !paused))
             continue;
         if (v->acked_by == p->incarnation)
             violation(w, "unsaved", "event %d was delivered by relay %u, "
@@ -358,8 +359,7 @@ void judge_step(process *p, int rc)
     if (rc < 0)
         judge_forget(p);        /* verdicts that came since the store failed */
     if (p->activity != p->activity_seen || p->n_unsettled > 0 || rc < 0 ||
-        p->busy || s->paused || p->relay->sub.paused || s->gone || !p->open ||
-        p->relay->stats.breaker_open != 0) {
+        p->busy || s->gone || !p->open || p->relay->stats.breaker_open != 0) {
         p->activity_seen = p->activity;
         p->quiet_ms = INT64_MAX;
     } else if (p->quiet_ms == INT64_MAX) {
