@@ -262,6 +262,24 @@ int ob_sqlite_leave(outbox_store *s, int64_t sub, const uint8_t me[16],
 
 /* ---- trials --------------------------------------------------------- */
 
+/* No row: the lease is lost.  A failure is not tried twice, or its second
+ * try would look like that. */
+static int trial_run(ob_sqlite *st, sqlite3_stmt *stmt, int *starts,
+                     outbox_error *err)
+{
+    int rc = OUTBOX_OK, step = sqlite3_step(stmt);
+
+    if (step == SQLITE_ROW) {
+        *starts = sqlite3_column_int(stmt, 0);
+        return ob_sqlite_run(st, stmt, "note a trial", err);
+    }
+    if (step != SQLITE_DONE)
+        rc = ob_sqlite_error(st, "note a trial", err);
+    sqlite3_reset(stmt);
+    sqlite3_clear_bindings(stmt);
+    return rc;
+}
+
 int ob_sqlite_trial(outbox_store *s, int64_t sub, const uint8_t me[16],
                     const outbox_lane *lane, int64_t position,
                     outbox_error *err)
@@ -278,9 +296,7 @@ int ob_sqlite_trial(outbox_store *s, int64_t sub, const uint8_t me[16],
         sqlite3_bind_blob(stmt, 3, me, 16, SQLITE_STATIC);
         sqlite3_bind_int64(stmt, 4, lane->token);
         sqlite3_bind_int64(stmt, 5, position);
-        if (sqlite3_step(stmt) == SQLITE_ROW)
-            starts = sqlite3_column_int(stmt, 0);
-        rc = ob_sqlite_run(st, stmt, "note a trial", err);
+        rc = trial_run(st, stmt, &starts, err);
     }
     if (rc == OUTBOX_OK && starts == 0)
         rc = outbox_error_set(err, OUTBOX_ESTALE, "a lease is lost");

@@ -8,6 +8,7 @@
 #include "common/oom.h"
 #include "common/sut_sqlite.h"
 
+#include <core.h>
 #include <outbox/sqlite.h>
 #include <stdlib.h>
 #include <string.h>
@@ -194,6 +195,55 @@ START_TEST(converted_texts_are_whole)
 }
 END_TEST
 
+/* ---- a trial --------------------------------------------------------- */
+
+/* Note a trial where the n-th allocation fails; the lease is not lost. */
+static void try_one(outbox_store *st, int64_t sub, const uint8_t me[16],
+                    const outbox_lane *lane, long n)
+{
+    outbox_error err;
+
+    state.calls = state.failed = 0;
+    state.fail_at = n;
+    state.ever_after = false;
+    arm(true);
+    int rc = st->ops->trial(st, sub, me, lane, 1, &err);
+    arm(false);
+    ck_assert_msg(rc > 0 || state.failed > 0, "%ld: %s", n, err.text);
+    ck_assert_msg(rc != OUTBOX_ESTALE, "%ld: %s", n, err.text);
+}
+
+START_TEST(a_trial_without_memory_loses_no_lease)
+{
+    static const uint8_t me[16] = "the only relay";
+    const char *path = tmp_new("trial");
+    outbox_subscription sub = { .name = "s", .create = 1 };
+    outbox_lane lanes[OUTBOX_MAX_LANES] = { { 0 } };
+    outbox_beat beats[1];
+    sqlite3 *db = sqlite_open(path);
+    outbox_error err;
+    outbox_t *ob;
+    long n = 0;
+
+    ck_ok(outbox_sqlite_open(&ob, db, NULL, NULL));
+    ck_ok(outbox_migrate(ob, NULL));
+    outbox_close(ob);
+    ck_ok(outbox_sqlite_connect(&ob, path, NULL, NULL));
+    outbox_store *st = ob->h.store;
+    ck_ok(st->ops->attach(st, &sub, &err));
+    ck_assert_int_eq(st->ops->beat(st, &sub, me, 16, lanes, sub.lanes, beats,
+                                   1, &err), 1);
+    ck_ok(st->ops->acquire(st, sub.sub, me, lanes, 1, &err));
+    ck_assert_int_eq(lanes[0].held, 1);
+    do
+        try_one(st, sub.sub, me, &lanes[0], ++n);
+    while (state.failed > 0);
+    ck_assert_int_gt(n, 5);
+    outbox_close(ob);
+    sqlite3_close(db);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("oom_sqlite");
@@ -203,5 +253,6 @@ int main(void)
     tcase_add_loop_test(tc, one_fails, 0, 2);
     tcase_add_loop_test(tc, all_fail_from_then_on, 0, 2);
     tcase_add_test(tc, converted_texts_are_whole);
+    tcase_add_test(tc, a_trial_without_memory_loses_no_lease);
     return suite_main(s);
 }
