@@ -17,9 +17,16 @@
 enum { A_LANE, A_ID, A_TOPIC, A_TYPE, A_KEY, A_CONTENT_TYPE, A_HEADERS,
        A_PAYLOAD, A_EXPIRES, A_DEDUP, A_DUE, A_COUNT };
 
+/* A segment that was current so long ago is asked for again.  An event in one
+ * that is not current any more is as good: a segment is emptied only when
+ * all that is in it was delivered. */
+enum { SEGMENT_FRESH_US = 1000000 };
+
 typedef struct ob_pg_publish {
     ob_pg_array arrays[A_COUNT];
     int64_t     counted, counted_us;    /* the backlog, and when */
+    int         segment;                /* the current one ... */
+    int64_t     segment_us;             /* ... and when; 0: not known */
 } ob_pg_publish;
 
 void ob_pg_publish_free(ob_pg *st)
@@ -188,13 +195,28 @@ static int size_check(const ob_pg_params *p, outbox_error *err)
                             OB_PG_MESSAGE_MAX);
 }
 
-static enum ob_pg_stmt append_kind(const outbox_row *rows, size_t n)
+static enum ob_pg_stmt append_kind(const ob_pg_publish *p,
+                                   const outbox_row *rows, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         if (rows[i].dedup_key.ptr != NULL || rows[i].due_ms != 0)
             return PG_APPEND_RARE;
     }
-    return n == 1 ? PG_APPEND : PG_APPEND_MANY;
+    if (n != 1)
+        return PG_APPEND_MANY;
+    bool fresh = p->segment_us != 0 &&
+                 outbox_monotonic_us() - p->segment_us < SEGMENT_FRESH_US;
+    return fresh ? PG_APPEND_0 + (unsigned)p->segment : PG_APPEND;
+}
+
+static void segment_note(ob_pg_publish *p, const PGresult *res)
+{
+    int segment = ob_pg_get_int(res, 0, 3);
+
+    if (segment < 0 || segment >= OB_PG_SEGMENTS)
+        return;
+    p->segment = segment;
+    p->segment_us = outbox_monotonic_us();
 }
 
 static int append_params(ob_pg *st, enum ob_pg_stmt which, ob_pg_params *p,
@@ -202,23 +224,25 @@ static int append_params(ob_pg *st, enum ob_pg_stmt which, ob_pg_params *p,
 {
     int rc = OUTBOX_OK;
 
-    if (which == PG_APPEND)
-        event_params(st, p, &rows[0]);
-    else
+    if (which == PG_APPEND_MANY || which == PG_APPEND_RARE)
         rc = arrays_params(st, p, rows, n, which == PG_APPEND_RARE, err);
+    else
+        event_params(st, p, &rows[0]);
     return rc == OUTBOX_OK ? size_check(p, err) : rc;
 }
 
 /* ---- what came of it ------------------------------------------------ */
 
 /* Fills in the rows; OUTBOX_DUPLICATE when some were left out. */
-static int appended(enum ob_pg_stmt which, const PGresult *res,
+static int appended(ob_pg *st, enum ob_pg_stmt which, const PGresult *res,
                     outbox_row *rows, size_t n, outbox_error *err)
 {
     size_t got = (size_t)PQntuples(res);
 
     for (size_t i = 0; i < n; i++)
         rows[i].position = 0;
+    if (which == PG_APPEND && got == 1)
+        segment_note(st->publish, res);
     for (size_t i = 0; i < got && got <= n; i++) {
         size_t at = which != PG_APPEND_RARE
                         ? i : (size_t)ob_pg_get_int8(res, (int)i, 2) - 1;
@@ -243,7 +267,7 @@ static int append_only(ob_pg *st, enum ob_pg_stmt which,
 
     if (res == NULL)
         return rc;
-    rc = appended(which, res, rows, n, err);
+    rc = appended(st, which, res, rows, n, err);
     PQclear(res);
     return rc;
 }
@@ -345,7 +369,7 @@ static int pipeline_read(ob_pg *st, enum ob_pg_stmt which, outbox_row *rows,
     else
         rc = commit_code(st, end, "commit", err);
     if (rc == OUTBOX_OK)
-        rc = appended(which, put, rows, n, err);
+        rc = appended(st, which, put, rows, n, err);
     PQclear(put);
     PQclear(end);
     return rc;
@@ -424,7 +448,7 @@ int ob_pg_append(outbox_store *s, outbox_row *rows, size_t n, int commit,
                  outbox_error *err)
 {
     ob_pg *st = (ob_pg *)s;
-    enum ob_pg_stmt which = append_kind(rows, n);
+    enum ob_pg_stmt which = PG_APPEND;
     ob_pg_params p = { 0 };
     int rc = write_check(st, err);
 
@@ -434,8 +458,10 @@ int ob_pg_append(outbox_store *s, outbox_row *rows, size_t n, int commit,
         rc = publish_make(st, err);
     if (rc == OUTBOX_OK && st->lock_keys)
         rc = keys_lock(st, rows, n, err);
-    if (rc == OUTBOX_OK)
+    if (rc == OUTBOX_OK) {
+        which = append_kind(st->publish, rows, n);
         rc = append_params(st, which, &p, rows, n, err);
+    }
     if (rc != OUTBOX_OK)
         return rc;
     return commit ? append_commit(st, which, &p, rows, n, err)

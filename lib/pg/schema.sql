@@ -52,7 +52,7 @@ CREATE TABLE "outbox".log (
     headers      text,
     payload      bytea    NOT NULL,
     published_ms bigint   NOT NULL
-                 DEFAULT (extract(epoch FROM clock_timestamp()) * 1000)::bigint,
+                 DEFAULT (date_part('epoch', clock_timestamp()) * 1000)::bigint,
     expires_ms   bigint
 ) PARTITION BY LIST (seg);
 
@@ -92,7 +92,7 @@ CREATE TABLE "outbox".scheduled (
     headers      text,
     payload      bytea  NOT NULL,
     published_ms bigint NOT NULL
-                 DEFAULT (extract(epoch FROM clock_timestamp()) * 1000)::bigint,
+                 DEFAULT (date_part('epoch', clock_timestamp()) * 1000)::bigint,
     expires_ms   bigint
 );
 CREATE INDEX scheduled_due ON "outbox".scheduled (due_ms, seq);
@@ -101,7 +101,7 @@ CREATE INDEX scheduled_due ON "outbox".scheduled (due_ms, seq);
 CREATE TABLE "outbox".dedup (
     dedup_key    text   PRIMARY KEY,
     published_ms bigint NOT NULL
-                 DEFAULT (extract(epoch FROM clock_timestamp()) * 1000)::bigint
+                 DEFAULT (date_part('epoch', clock_timestamp()) * 1000)::bigint
 );
 CREATE INDEX dedup_age ON "outbox".dedup (published_ms);
 
@@ -222,7 +222,7 @@ CREATE TABLE "outbox".inbox (
     id          bytea   NOT NULL,
     is_uuid     boolean NOT NULL,
     accepted_ms bigint  NOT NULL
-                DEFAULT (extract(epoch FROM clock_timestamp()) * 1000)::bigint,
+                DEFAULT (date_part('epoch', clock_timestamp()) * 1000)::bigint,
     PRIMARY KEY (consumer, id, is_uuid)
 );
 CREATE INDEX inbox_age ON "outbox".inbox (accepted_ms);

@@ -111,16 +111,25 @@ static void published_and_committed(pgshop *s)
     pgshop_publish_commit(s);
 }
 
+static void by_hand(pgshop *s)
+{
+    pgshop_begin(s);
+    pgshop_business(s);
+    pgshop_hand_commit(s);
+}
+
 static void clients(int n, int rounds)
 {
-    static crowd c[3];
-    bench_side side[3];
+    enum { SIDES = 4 };
+    static crowd c[SIDES];
+    bench_side side[SIDES];
 
     pgshop_create();
     crowd_open(&c[0], &side[0], plain, n, 0);
     crowd_open(&c[1], &side[1], published, n, 0);
     crowd_open(&c[2], &side[2], published_and_committed, n, 0);
-    bench_duel(side, 3, rounds, 2);
+    crowd_open(&c[3], &side[3], by_hand, n, 0);
+    bench_duel(side, SIDES, rounds, 2);
     bench_title(bench_text("publish, %d client%s, one event", n,
                            n > 1 ? "s" : ""));
     bench_rate_row("no outbox", "tx/s", &side[0], &side[0], rounds, 0);
@@ -128,7 +137,9 @@ static void clients(int n, int rounds)
                    0.85);
     bench_rate_row("outbox_publish_commit", "tx/s", &side[2], &side[0],
                    rounds, 0.95);
-    for (int i = 0; i < 3; i++)
+    bench_rate_row("INSERT and COMMIT by hand", "tx/s", &side[3], &side[0],
+                   rounds, 0);
+    for (int i = 0; i < SIDES; i++)
         crowd_close(&c[i]);
 }
 

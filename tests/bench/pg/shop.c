@@ -72,16 +72,20 @@ void pgshop_create(void)
 {
     outbox_error err = { 0 };
     pgshop s;
-    char sql[500];
+    char sql[1000];
 
     connect_shop(&s);
     snprintf(sql, sizeof sql,
              "DROP SCHEMA IF EXISTS outbox CASCADE;"
-             "DROP TABLE IF EXISTS account, orders;"
+             "DROP TABLE IF EXISTS account, orders, hand;"
              "CREATE TABLE account (id int PRIMARY KEY, paid bigint)"
              " WITH (fillfactor = 50);"
              "CREATE TABLE orders (id bigserial PRIMARY KEY, account int,"
              " amount int, state text);"
+             "CREATE TABLE hand (id bigserial PRIMARY KEY, event uuid NOT NULL"
+             " DEFAULT gen_random_uuid(), topic text NOT NULL, type text,"
+             " key text, payload bytea NOT NULL, published timestamptz"
+             " NOT NULL DEFAULT now());"
              "INSERT INTO account SELECT i, 0 FROM generate_series(0, %d) i",
              PG_ACCOUNTS - 1);
     pgshop_do(&s, sql);
@@ -109,6 +113,8 @@ void pgshop_open(pgshop *s, uint32_t flags)
                       " WHERE id = $1::int");
     prepare(s, "order", "INSERT INTO orders (account, amount, state)"
                         " VALUES ($1::int, $2::int, 'paid')");
+    prepare(s, "hand", "INSERT INTO hand (topic, type, key, payload)"
+                       " VALUES ('orders', 'order.paid', $1, $2)");
     bench_check(outbox_pg_open(&s->ob, s->conn, &opt, &err), &err, "open");
     for (int i = 0; i < BENCH_PAYLOAD; i++)
         s->payload[i] = (unsigned char)('a' + i % 26);
@@ -171,6 +177,28 @@ void pgshop_publish_commit(pgshop *s)
     pgshop_fill(s, &ev);
     bench_check(outbox_publish_commit(s->ob, &list, 1, &err), &err,
                 "publish_commit");
+}
+
+void pgshop_hand_commit(pgshop *s)
+{
+    outbox_event ev;
+
+    pgshop_fill(s, &ev);
+    const char *values[] = { s->key, (const char *)s->payload };
+    const int lengths[] = { 0, sizeof s->payload }, formats[] = { 0, 1 };
+    if (!PQenterPipelineMode(s->conn) ||
+        !PQsendQueryPrepared(s->conn, "hand", 2, values, lengths, formats,
+                             1) ||
+        !PQsendQueryPrepared(s->conn, "commit", 0, NULL, NULL, NULL, 1) ||
+        !PQpipelineSync(s->conn))
+        bench_die("hand: %s", PQerrorMessage(s->conn));
+    for (int i = 0; i < 2; i++) {
+        look(s, PQgetResult(s->conn), "hand");
+        PQclear(PQgetResult(s->conn));
+    }
+    PQclear(PQgetResult(s->conn));      /* the end of the pipeline */
+    if (!PQexitPipelineMode(s->conn))
+        bench_die("hand: %s", PQerrorMessage(s->conn));
 }
 
 void pgshop_publish_many(pgshop *s, int n)

@@ -163,15 +163,17 @@ START_TEST(a_publisher_cannot_forge)
     ck_ok(pg_exec(conn, "INSERT INTO outbox.log (seg, lane, id, topic,"
                         " payload) VALUES (0, 0, gen_random_uuid(), 't',"
                         " '')"));
-    for (size_t i = 0; i < 4; i++) {
+    for (size_t i = 0; i < 8; i++) {
         snprintf(insert, sizeof insert,
-                 "INSERT INTO outbox.log (seg, lane, id, topic, payload, %s)"
+                 "INSERT INTO outbox.log%s (seg, lane, id, topic, payload, %s)"
                  " VALUES (0, 0, gen_random_uuid(), 't', '', %s)",
-                 columns[i][0], columns[i][1]);
+                 i < 4 ? "" : "_0", columns[i % 4][0], columns[i % 4][1]);
         ck_assert_int_eq(pg_exec(conn, insert), -1);
     }
     ck_assert_int_eq(pg_exec(conn, "SELECT payload FROM outbox.log"), -1);
+    ck_assert_int_eq(pg_exec(conn, "SELECT payload FROM outbox.log_0"), -1);
     ck_assert_int_eq(pg_exec(conn, "DELETE FROM outbox.log"), -1);
+    ck_assert_int_eq(pg_exec(conn, "DELETE FROM outbox.log_0"), -1);
     ck_assert_int_eq(pg_exec(conn, "TRUNCATE outbox.log_0"), -1);
     PQfinish(conn);
     role_drop(&p, "app");
