@@ -17,7 +17,7 @@ static const char *const pg_migrations[OB_PG_VERSION] = {
 #include "pg_schema.inc"
 };
 
-/* Comments and all: the text is what was reviewed. */
+/* Of the text without comments. */
 static void checksum_of(int version, char out[17])
 {
     const char *sql = pg_migrations[version - 1];
