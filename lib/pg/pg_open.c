@@ -244,6 +244,9 @@ static int own_settings(ob_pg *st, outbox_error *err)
     if (st->pooled)
         return OUTBOX_OK;
     return ob_pg_exec(st, "SET enable_seqscan = off;"
+                      /* A log is read in the order of its pages: the system
+                       * reads ahead by itself. */
+                      "SET effective_io_concurrency = 0;"
                       "SET plan_cache_mode = force_generic_plan;"
                       "SET jit = off;"
                       "SET max_parallel_workers_per_gather = 0;"

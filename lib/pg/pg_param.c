@@ -227,18 +227,18 @@ int32_t ob_pg_get_int(const PGresult *res, int row, int col)
 
 int64_t ob_pg_get_int8(const PGresult *res, int row, int col)
 {
-    int n = PQgetlength(res, row, col);
-
-    return n == 8 ? (int64_t)get_int(PQgetvalue(res, row, col), 8)
-                  : ob_pg_get_int(res, row, col);
+    return PQgetlength(res, row, col) == 8
+         ? (int64_t)get_int(PQgetvalue(res, row, col), 8)
+         : ob_pg_get_int(res, row, col);
 }
 
 outbox_bytes ob_pg_get_bytes(const PGresult *res, int row, int col)
 {
-    if (PQgetisnull(res, row, col))
+    size_t len = (size_t)PQgetlength(res, row, col);
+
+    if (len == 0 && PQgetisnull(res, row, col))
         return (outbox_bytes){ NULL, 0 };
-    return (outbox_bytes){ PQgetvalue(res, row, col),
-                           (size_t)PQgetlength(res, row, col) };
+    return (outbox_bytes){ PQgetvalue(res, row, col), len };
 }
 
 void ob_pg_get_uuid(const PGresult *res, int row, int col, uint8_t id[16])

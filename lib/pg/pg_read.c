@@ -7,20 +7,26 @@
  */
 #include "pg_window.h"
 
-void ob_pg_row(const PGresult *res, int i, outbox_row *row)
+/* The columns of PG_COLUMNS, from col on, but for position. */
+static void event_of(const PGresult *res, int i, int col, outbox_row *row)
 {
     memset(row, 0, sizeof *row);
+    ob_pg_get_uuid(res, i, col + 1, row->id);
+    row->topic = ob_pg_get_bytes(res, i, col + 2);
+    row->type = ob_pg_get_bytes(res, i, col + 3);
+    row->key = ob_pg_get_bytes(res, i, col + 4);
+    row->content_type = ob_pg_get_bytes(res, i, col + 5);
+    row->headers = ob_pg_get_bytes(res, i, col + 6);
+    row->payload = ob_pg_get_bytes(res, i, col + 7);
+    row->published_ms = ob_pg_get_int8(res, i, col + 8);
+    row->expires_ms = ob_pg_get_int8(res, i, col + 9);
+}
+
+void ob_pg_row(const PGresult *res, int i, outbox_row *row)
+{
+    event_of(res, i, 1, row);
     row->window = ob_pg_get_int8(res, i, 0);
     row->position = ob_pg_get_int8(res, i, 1);
-    ob_pg_get_uuid(res, i, 2, row->id);
-    row->topic = ob_pg_get_bytes(res, i, 3);
-    row->type = ob_pg_get_bytes(res, i, 4);
-    row->key = ob_pg_get_bytes(res, i, 5);
-    row->content_type = ob_pg_get_bytes(res, i, 6);
-    row->headers = ob_pg_get_bytes(res, i, 7);
-    row->payload = ob_pg_get_bytes(res, i, 8);
-    row->published_ms = ob_pg_get_int8(res, i, 9);
-    row->expires_ms = ob_pg_get_int8(res, i, 10);
     row->lane = (uint32_t)ob_pg_get_int(res, i, 11);
 }
 
@@ -56,8 +62,9 @@ static int hand_out(ob_pg_windows *w, int most, outbox_sink *sink, void *arg,
     int n = 0;
 
     for (; n < most && w->at < w->rows; w->at++, n++) {
-        ob_pg_row(w->res, w->place[w->at].row, &row);
+        event_of(w->res, w->place[w->at].row, 0, &row);
         row.window = w->place[w->at].window;
+        row.position = w->place[w->at].position;
         *stopped = sink(arg, &row) != 0;
         if (*stopped)
             return n + 1;
@@ -97,12 +104,9 @@ int ob_pg_read(outbox_store *s, int64_t sub, outbox_lane *lanes, uint32_t n,
         PQconsumeInput(st->conn);       /* make room for more */
     outbox_cursor at = read_from(w, lanes, n);
     while (given < limit && !stopped && !newest) {
-        const PGresult *had = w->res;
         rc = ob_pg_chunk(st, &at, lanes, n, err);
         if (rc <= 0)
             break;
-        if (w->res != had)
-            ob_pg_chunk_ahead(st, lanes, n);
         given += hand_out(w, limit - given, sink, arg, &at, &stopped);
         newest = w->newest && w->at == w->rows &&
                  w->end.position == 0;

@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: MIT
  *
- * pg_statements_relay.h - statements of the relay's own connection.  A row of
- * an event is always the twelve columns of PG_ROW.
+ * pg_statements_relay.h - statements of the relay's own connection.  An event
+ * is always the ten columns of PG_COLUMNS.
  */
-#define PG_ROW \
+#define PG_COLUMNS \
     "position, id, topic, type, key, content_type, headers, payload," \
-    " published_ms, expires_ms, lane"
+    " published_ms, expires_ms"
+#define PG_ROW PG_COLUMNS ", lane"
 /* Many rows at once must not be many GB: long payloads come as NULL. */
 #define PG_SHORT(payload) \
     "CASE WHEN octet_length(" payload ") <= 16384 THEN " payload " END"
-#define PG_ROW_OF_L \
+#define PG_COLUMNS_OF_L(payload) \
     "l.position, l.id, l.topic, l.type, l.key, l.content_type, " \
-    "l.headers, " PG_SHORT( \
-        "l.payload") ", l.published_ms, l.expires_ms, l.lane"
+    "l.headers, " payload ", l.published_ms, l.expires_ms"
 
 /* Where a lane's cursor is: the newest row. */
 #define PG_CURSOR(sub, lane) \
@@ -60,7 +60,8 @@ OB_PG_STATEMENT(PG_CUT,
     " c AS (INSERT INTO \"outbox\".\"window\" (n, hi, tick) SELECT d.n + 1,"
     " pg_current_snapshot(), $2 FROM d WHERE" PG_LAZY_IF_FLUSHED
     " ON CONFLICT DO NOTHING RETURNING n)"
-    " SELECT c.n, " PG_ROW_OF_L ", h.n, h.tick, t.ticks,"
+    " SELECT " PG_COLUMNS_OF_L(PG_SHORT("l.payload")) ", c.n, h.n, h.tick,"
+    " t.ticks,"
     " d.n IS NOT NULL AND c.n IS NULL FROM h CROSS JOIN t"
     " LEFT JOIN d ON true LEFT JOIN c ON true LEFT JOIN LATERAL "
     PG_BETWEEN("d.hi", "pg_current_snapshot()") " l ON c.n IS NOT NULL"
@@ -93,36 +94,71 @@ OB_PG_STATEMENT(PG_TICKS,
     " RETURNING n)"
     " SELECT coalesce((SELECT max(position) FROM t), $1), (SELECT count(*)"
     " FROM w), (SELECT count(*) FROM f), (SELECT n FROM h)")
-/* Some windows, in no order: $1, $2 the cursor, $3 the last window, $4 a bit
- * for each lane, $5 rows at most. */
-OB_PG_STATEMENT(PG_READ_MANY,
-    "SELECT w.n, " PG_ROW_OF_L " FROM \"outbox\".\"window\" w"
-    " JOIN \"outbox\".\"window\" p ON p.n = w.n - 1"
-    " CROSS JOIN LATERAL " PG_BETWEEN("p.hi", "w.hi") " l"
-    " WHERE w.n BETWEEN $1 AND $3 AND (w.n > $1 OR l.position > $2)"
-    " AND (1::bigint << l.lane) & $4 <> 0 LIMIT $5")
-/* Of one window, in no order, or in that of reading: $3 a bit for each lane,
- * $4 rows at most.  The window and lanes are not asked for: this is what the
- * speed of a relay depends on. */
-#define PG_WINDOW_ROWS(payload, which) \
-    "SELECT NULL::bigint, position, id, topic, type, key, content_type," \
-    " headers, " payload ", published_ms, expires_ms, NULL::smallint" \
-    " FROM \"outbox\".log WHERE " which " AND position > $2" \
-    " AND (1::bigint << lane) & $3 <> 0"
+/* Events of window $1 behind position $2, $3 rows at most; $4 is a bit for
+ * each lane, or -1 for all.  What holds for all rows is not looked at in each
+ * of them: this is what the speed of a relay depends on.  So those of
+ * transactions that had all ended are read by the index alone. */
+#define PG_LANES(lane) \
+    "($4::bigint = -1 OR (1::bigint << " lane ") & $4 <> 0)"
 #define PG_WINDOW_HI(n) \
     "(SELECT hi FROM \"outbox\".\"window\" WHERE n = " n ")"
-#define PG_ONE_WINDOW(payload) \
-    PG_WINDOW_ROWS(payload, "xid >= (SELECT pg_snapshot_xmax(" \
-        PG_WINDOW_HI("$1::bigint - 1") ")) AND xid <" \
-        " (SELECT pg_snapshot_xmax(" PG_WINDOW_HI("$1") "))" \
-        " AND pg_visible_in_snapshot(xid, " PG_WINDOW_HI("$1") ")") \
-    " UNION ALL " \
-    PG_WINDOW_ROWS(payload, "xid = ANY (ARRAY(SELECT x FROM pg_snapshot_xip(" \
-        PG_WINDOW_HI("$1::bigint - 1") ") x WHERE pg_visible_in_snapshot(x, " \
-        PG_WINDOW_HI("$1") ")))")
-OB_PG_STATEMENT(PG_READ, PG_ONE_WINDOW(PG_SHORT("payload")) " LIMIT $4")
+#define PG_OF_HI(f, n) "(SELECT " f "(" PG_WINDOW_HI(n) "))"
+#define PG_VISIBLE_IN_HI(xid) \
+    "pg_visible_in_snapshot(" xid ", " PG_WINDOW_HI("$1") ")"
+#define PG_SINCE_LO \
+    "xid >= " PG_OF_HI("pg_snapshot_xmax", "$1::bigint - 1")
+#define PG_EARLIER \
+    "ARRAY(SELECT x FROM pg_snapshot_xip(" PG_WINDOW_HI("$1::bigint - 1") \
+    ") x WHERE " PG_VISIBLE_IN_HI("x") ")"
+#define PG_WINDOW_ROWS(payload, lanes, which) \
+    "SELECT " PG_COLUMNS_OF_L(payload) " FROM \"outbox\".log l WHERE " which \
+    " AND position > $2" lanes
+#define PG_ONE_WINDOW(payload, lanes) \
+    PG_WINDOW_ROWS(payload, lanes, PG_SINCE_LO \
+        " AND xid < " PG_OF_HI("pg_snapshot_xmin", "$1")) \
+    " UNION ALL " PG_WINDOW_ROWS(payload, lanes, PG_SINCE_LO \
+        " AND xid >= " PG_OF_HI("pg_snapshot_xmin", "$1") \
+        " AND xid < " PG_OF_HI("pg_snapshot_xmax", "$1") \
+        " AND " PG_VISIBLE_IN_HI("xid")) \
+    " UNION ALL " PG_WINDOW_ROWS(payload, lanes, "xid = ANY (" PG_EARLIER ")")
+/* In no order: of all lanes, and of some. */
+OB_PG_STATEMENT(PG_READ,
+    PG_ONE_WINDOW(PG_SHORT("l.payload"), "") " LIMIT $3")
+OB_PG_STATEMENT(PG_READ_LANES,
+    PG_ONE_WINDOW(PG_SHORT("l.payload"), " AND " PG_LANES("lane"))
+    " LIMIT $3")
+/* The first ones, with their payloads however long. */
 OB_PG_STATEMENT(PG_READ_SOME,
-    PG_ONE_WINDOW("payload") " ORDER BY 2 LIMIT $4")
+    PG_ONE_WINDOW("l.payload", " AND " PG_LANES("lane"))
+    " ORDER BY 1 LIMIT $3")
+/* Windows $1 to $5, in no order. */
+OB_PG_STATEMENT(PG_READ_MANY,
+    "SELECT " PG_COLUMNS_OF_L(PG_SHORT("l.payload")) ", w.n"
+    " FROM \"outbox\".\"window\" w"
+    " JOIN \"outbox\".\"window\" p ON p.n = w.n - 1"
+    " CROSS JOIN LATERAL " PG_BETWEEN("p.hi", "w.hi") " l"
+    " WHERE w.n BETWEEN $1 AND $5 AND (w.n > $1 OR l.position > $2)"
+    " AND " PG_LANES("l.lane") " LIMIT $3")
+/* Of a window with more rows than can be had at once, for there is a very
+ * long transaction in it: $3 positions from the first row on, in no order.
+ * Each transaction is searched by position, so that a page costs as much as
+ * its own rows, wherever in the window it is. */
+#define PG_SLICE(payload) \
+    "WITH RECURSIVE n (xid) AS ((SELECT xid FROM \"outbox\".log WHERE " \
+    PG_SINCE_LO " ORDER BY xid LIMIT 1) UNION ALL SELECT (SELECT l.xid" \
+    " FROM \"outbox\".log l WHERE l.xid > n.xid ORDER BY l.xid LIMIT 1)" \
+    " FROM n WHERE n.xid < " PG_OF_HI("pg_snapshot_xmax", "$1") ")," \
+    " x AS MATERIALIZED (SELECT n.xid FROM n WHERE " \
+    PG_VISIBLE_IN_HI("n.xid") " UNION ALL SELECT unnest(" PG_EARLIER "))," \
+    " f AS MATERIALIZED (SELECT min(r.position) AS first FROM x, LATERAL" \
+    " (SELECT l.position FROM \"outbox\".log l WHERE l.xid = x.xid" \
+    " AND l.position > $2 AND " PG_LANES("l.lane") \
+    " ORDER BY l.xid, l.position LIMIT 1) r)" \
+    " SELECT " PG_COLUMNS_OF_L(payload) " FROM f, x JOIN \"outbox\".log l" \
+    " ON l.xid = x.xid WHERE l.position >= f.first" \
+    " AND l.position < f.first + $3::bigint AND " PG_LANES("l.lane")
+OB_PG_STATEMENT(PG_READ_SLICE, PG_SLICE(PG_SHORT("l.payload")))
+OB_PG_STATEMENT(PG_READ_LARGE, PG_SLICE("l.payload"))
 /* Is there anything that window $1, the newest known, does not have? */
 OB_PG_STATEMENT(PG_NEWS,
     "SELECT h.n <> $1 OR EXISTS (SELECT FROM "
@@ -307,23 +343,42 @@ OB_PG_STATEMENT(PG_CARRY,
     " WHERE a.sub = l.sub AND a.lane = l.lane ORDER BY a.seq DESC LIMIT 1) a"
     " WHERE a.aseg <> m.ack_seg")
 OB_PG_STATEMENT(PG_ACK_SEGMENT, "UPDATE \"outbox\".meta SET ack_seg = $1")
-/* Counted one by one only up to 10000, then by positions. */
+/* Counted one by one only up to $2, then by positions: what window w, where
+ * the lowest cursor stands, has behind p; what has begun since; and what was
+ * running when w was cut, or the one before.  By an index, in its order, for
+ * a long backlog must not be looked at for the sake of its first rows. */
+#define PG_OF_M(column) "(SELECT " column " FROM m)"
+#define PG_COUNT_ROWS(which) \
+    "(SELECT position, published_ms FROM \"outbox\".log WHERE " which \
+    " ORDER BY xid LIMIT $2)"
 OB_PG_STATEMENT(PG_COUNT,
     "WITH c AS MATERIALIZED (SELECT l.sub, coalesce(a.\"window\", 0) AS w,"
     " coalesce(a.position, 0) AS p FROM \"outbox\".lane l LEFT JOIN LATERAL "
     PG_CURSOR("l.sub", "l.lane") " a ON true),"
-    " m AS MATERIALIZED (SELECT c.w, c.p, coalesce((SELECT hi FROM"
-    " \"outbox\".\"window\" WHERE n = c.w - 1), '1:1:') AS lo, (SELECT hi"
-    " FROM \"outbox\".\"window\" WHERE n = c.w) AS hi FROM c"
-    " WHERE c.sub = $1 ORDER BY c.w, c.p LIMIT 1),"
+    " b AS MATERIALIZED (SELECT c.w, c.p, coalesce((SELECT hi FROM"
+    " \"outbox\".\"window\" WHERE n = c.w - 1), '1:1:') AS lo"
+    " FROM c WHERE c.sub = $1 ORDER BY c.w, c.p LIMIT 1),"
+    " m AS MATERIALIZED (SELECT b.w, b.p, b.lo, coalesce((SELECT hi FROM"
+    " \"outbox\".\"window\" WHERE n = b.w), b.lo) AS hi FROM b),"
     " e AS (SELECT count(*) AS n, min(position) AS p, min(published_ms) AS t"
-    " FROM (SELECT l.position, l.published_ms FROM m CROSS JOIN LATERAL "
-    PG_BETWEEN("m.lo", "pg_current_snapshot()") " l WHERE l.position > m.p"
-    " OR NOT coalesce(pg_visible_in_snapshot(l.xid, m.hi), false)"
-    " LIMIT 10000) x), k AS (SELECT count(*) AS n, min(published_ms) AS t"
+    " FROM (" PG_COUNT_ROWS(
+        "xid >= pg_snapshot_xmax(" PG_OF_M("lo") ")"
+        " AND xid < pg_snapshot_xmax(" PG_OF_M("hi") ")"
+        " AND position > " PG_OF_M("p")
+        " AND pg_visible_in_snapshot(xid, " PG_OF_M("hi") ")")
+    " UNION ALL " PG_COUNT_ROWS(
+        "xid >= pg_snapshot_xmax(" PG_OF_M("hi") ")"
+        " AND pg_visible_in_snapshot(xid, pg_current_snapshot())")
+    " UNION ALL SELECT r.* FROM (SELECT pg_snapshot_xip(lo) AS xid FROM m"
+    " UNION SELECT pg_snapshot_xip(hi) FROM m) x, LATERAL "
+    PG_COUNT_ROWS(
+        "xid = x.xid AND pg_visible_in_snapshot(xid, pg_current_snapshot())"
+        " AND position > (SELECT CASE WHEN pg_visible_in_snapshot(x.xid,"
+        " m.hi) THEN m.p ELSE 0 END FROM m)") " r LIMIT $2) x),"
+    " k AS (SELECT count(*) AS n, min(published_ms) AS t"
     " FROM \"outbox\".parked WHERE sub = $1)"
     " SELECT k.n, (SELECT count(*) FROM \"outbox\".dead WHERE sub = $1),"
-    " CASE WHEN e.n < 10000 THEN e.n ELSE greatest(e.n, 1 - e.p +"
+    " CASE WHEN e.n < $2 THEN e.n ELSE greatest(e.n, 1 - e.p +"
     " pg_sequence_last_value('\"outbox\".position'::regclass)) END,"
     " coalesce(least(e.t, k.t), 0), (SELECT count(*)"
     " FROM \"outbox\".scheduled), coalesce((SELECT paused"

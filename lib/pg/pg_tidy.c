@@ -23,7 +23,8 @@
 #define DEDUP_KEEP_MS INT64_C(604800000)
 
 enum { SEGMENT_BYTES = 64 << 20, ACK_BYTES = 1 << 20, TIDY_US = 200000,
-       KEY_PROMOTE = 2, KEY_TIDY = 3, SEGMENT_OLD_MS = 3600000 };
+       KEY_PROMOTE = 2, KEY_TIDY = 3, SEGMENT_OLD_MS = 3600000,
+       COUNT_MOST = 10000 };
 
 /* ---- scheduled events ----------------------------------------------- */
 
@@ -292,6 +293,7 @@ int ob_pg_count(outbox_store *s, int64_t sub, outbox_counts *out,
     int rc;
 
     ob_pg_int8(&p, sub);
+    ob_pg_int8(&p, COUNT_MOST);
     PGresult *res = ob_pg_run((ob_pg *)s, PG_COUNT, &p, "count", &rc, err);
     if (res == NULL)
         return rc;

@@ -29,7 +29,7 @@
 
 #include <stdlib.h>
 
-enum { CHUNK_BYTES = 16 << 20, FIRST_ROWS = 256,
+enum { CHUNK_BYTES = 16 << 20, FIRST_ROWS = 1024,
        SPAN_MOST = 256, SLOW_US = 10000, SLOW_TIMES = 5,
        AHEAD_US = 100000, LARGE_ROWS = 64 };
 
@@ -150,7 +150,7 @@ static int cut_by_ticks(ob_pg *st, outbox_error *err)
 static int cut_told(ob_pg_windows *w, const PGresult *res, bool *again,
                     outbox_error *err)
 {
-    enum { C_WINDOW, C_HEAD = 12, C_TICK, C_TICKS, C_RIVAL };
+    enum { C_WINDOW = OB_PG_COL_WINDOW, C_HEAD, C_TICK, C_TICKS, C_RIVAL };
 
     int64_t head = PQntuples(res) > 0 ? ob_pg_get_int8(res, 0, C_HEAD) : -1;
     if (head < w->head)
@@ -211,34 +211,38 @@ static uint64_t lanes_before(const outbox_lane *lanes, uint32_t n,
     return bits;
 }
 
-/* How much to ask for the next time: some MB, and as many windows as fill
- * that. */
-static void pace(ob_pg_windows *w, int64_t windows)
+/* How much to ask for the next time: rows for some MB, */
+static void pace(ob_pg_windows *w, const PGresult *res)
 {
-    size_t bytes = PQresultMemorySize(w->res);
-    int64_t fit = w->rows > 0
-                ? (int64_t)(CHUNK_BYTES / (bytes / (size_t)w->rows + 1))
-                : w->limit;
+    size_t bytes = PQresultMemorySize(res), rows = (size_t)PQntuples(res);
+    int64_t most = w->large ? LARGE_ROWS : OB_PG_CHUNK_ROWS;
+    int64_t fit = rows > 0 ? (int64_t)(CHUNK_BYTES / (bytes / rows + 1))
+                           : w->limit;
 
     if (fit > w->limit * 8)
         fit = w->limit * 8;
-    if (w->rows * 3 < w->limit && w->span == windows && w->span < SPAN_MOST)
-        w->span *= 2;
-    if (fit > (w->large ? LARGE_ROWS : OB_PG_CHUNK_ROWS))
-        fit = w->large ? LARGE_ROWS : OB_PG_CHUNK_ROWS;
+    if (fit > most)
+        fit = most;
     w->limit = fit < 1 ? 1 : fit;
 }
 
-/* A long payload that was left out: fewer rows are asked for, in order. */
+/* and as many windows as fill that. */
+static void widen(ob_pg_windows *w, int64_t windows)
+{
+    if (w->rows * 3 < w->limit && w->span == windows && w->span < SPAN_MOST)
+        w->span *= 2;
+}
+
+/* A long payload that was left out: fewer rows are asked for. */
 static bool left_out(ob_pg_windows *w, const PGresult *res, int rows)
 {
     int i = 0;
 
-    while (i < rows && !PQgetisnull(res, i, 8))
+    while (i < rows && !PQgetisnull(res, i, OB_PG_COL_PAYLOAD))
         i++;
     if (i == rows)
         return false;
-    w->large = w->sorted = true;
+    w->large = true;
     w->span = 1;
     w->limit = LARGE_ROWS / 4;
     return true;
@@ -255,91 +259,129 @@ static int place_compare(const void *a, const void *b)
 
 /* Rows come in the order of transactions, which is nearly ours; those of a
  * single window do not say which it is. */
-static void places_set(ob_pg_windows *w, int64_t window)
+static void places_set(ob_pg_windows *w)
 {
-    bool in_order = true;
+    bool in_order = true, many = PQnfields(w->res) > OB_PG_COL_WINDOW;
 
     for (int i = 0; i < w->rows; i++) {
-        int64_t n = PQgetisnull(w->res, i, 0) ? window
-                                              : ob_pg_get_int8(w->res, i, 0);
-        w->place[i] = (ob_pg_place){ n, ob_pg_get_int8(w->res, i, 1), i };
-        in_order = in_order && (i == 0 ||
-                   place_compare(&w->place[i - 1], &w->place[i]) < 0);
+        ob_pg_place *at = &w->place[i];
+        at->window = many ? ob_pg_get_int8(w->res, i, OB_PG_COL_WINDOW)
+                          : w->from.window;
+        at->position = ob_pg_get_int8(w->res, i, 0);
+        at->row = i;
+        in_order = in_order && (i == 0 || place_compare(at - 1, at) < 0);
     }
     if (!in_order)
         qsort(w->place, (size_t)w->rows, sizeof *w->place, place_compare);
+    w->placed = true;
 }
 
-/* The rows are those of lanes from the cursor to window last, or fewer if
- * there are more than the limit. */
+/* The rows are those of lanes from the cursor to the end of window last. */
 static void chunk_set(ob_pg_windows *w, PGresult *res, int rows,
                       const outbox_cursor *from, int64_t last,
-                      uint64_t lanes, bool all)
+                      uint64_t lanes)
 {
     ob_pg_chunk_drop(w);
     w->res = res;
     w->rows = rows;
+    w->placed = false;
     w->from = *from;
     w->lanes = lanes;
     w->end = (outbox_cursor){ .window = last + 1 };
-    places_set(w, last);
-    if (!all) {
-        w->end.window = w->place[rows - 1].window;
-        w->end.position = w->place[rows - 1].position;
+}
+
+/* Part of a window: a slice says how many positions it spans, and none is
+ * empty but the last; else there are all rows up to the last one. */
+static void chunk_cut_short(ob_pg_windows *w, const ob_pg_ask *ask)
+{
+    bool slice = ask->how != PG_READ_SOME;
+
+    places_set(w);
+    if (w->rows == 0 || (!slice && w->rows < ask->limit)) {
+        w->sliced = w->large = false;
+        return;
     }
-    w->sorted = !all;
-    w->large = w->large && w->sorted;
-    pace(w, last - from->window + 1);
+    w->end.window = ask->last;
+    w->end.position = slice ? w->place[0].position + ask->limit - 1
+                            : w->place[w->rows - 1].position;
+}
+
+static enum ob_pg_stmt reads(const ob_pg_windows *w, const ob_pg_ask *ask,
+                             bool all_lanes)
+{
+    if (ask->last > ask->from.window)
+        return PG_READ_MANY;
+    if (w->sliced)
+        return w->large ? PG_READ_LARGE : PG_READ_SLICE;
+    if (w->large)
+        return PG_READ_SOME;
+    return all_lanes ? PG_READ : PG_READ_LANES;
+}
+
+static bool reads_all(const ob_pg_ask *ask)
+{
+    return ask->how == PG_READ || ask->how == PG_READ_LANES ||
+           ask->how == PG_READ_MANY;
 }
 
 /* Windows that fit are fetched whole, and put in order here: that costs the
- * server half of the work.  When they do not, fewer of them are tried, and of
- * one that is too long the server gives its first rows. */
-static void ask_for(const ob_pg_windows *w, const outbox_cursor *from,
+ * server half of the work.  When they do not, fewer of them are tried, and
+ * one that is too long is read in slices. */
+static void ask_for(const ob_pg *st, const outbox_cursor *from,
                     const outbox_lane *lanes, uint32_t n, ob_pg_ask *ask,
                     ob_pg_params *p)
 {
-    int64_t last = from->window + (w->sorted ? 1 : w->span) - 1;
+    const ob_pg_windows *w = st->windows;
+    bool part = w->sliced || w->large;
+    int64_t last = from->window + (part ? 1 : w->span) - 1;
 
     memset(ask, 0, sizeof *ask);
     ask->from.window = from->window;
     ask->from.position = from->position;
     ask->last = last < w->head ? last : w->head;
     ask->lanes = lanes_before(lanes, n, ask->last);
-    ask->sorted = w->sorted;
     ask->limit = w->limit;
+    bool all = ask->lanes == UINT64_MAX >> (64 - st->lanes);
+    ask->how = reads(w, ask, all);
     ob_pg_int8(p, ask->from.window);
     ob_pg_int8(p, ask->from.position);
-    if (ask->last > ask->from.window)
+    ob_pg_int8(p, ask->limit + reads_all(ask));
+    if (ask->how != PG_READ)
+        ob_pg_int8(p, all ? -1 : (int64_t)ask->lanes);
+    if (ask->how == PG_READ_MANY)
         ob_pg_int8(p, ask->last);
-    ob_pg_int8(p, (int64_t)ask->lanes);
-    ob_pg_int8(p, ask->limit + !ask->sorted);
 }
 
-static enum ob_pg_stmt reads(const ob_pg_ask *ask)
+/* More rows than were asked for: when they were few, more of them next time;
+ * else fewer windows, and of one that is too long, slices. */
+static void too_many(ob_pg_windows *w, const PGresult *res,
+                     const ob_pg_ask *ask)
 {
-    if (ask->last > ask->from.window)
-        return PG_READ_MANY;
-    return ask->sorted ? PG_READ_SOME : PG_READ;
+    pace(w, res);
+    if (w->limit > ask->limit)
+        return;
+    w->sliced = ask->last == ask->from.window;
+    w->span = w->span > 1 ? w->span / 2 : 1;
 }
 
 static void got(ob_pg_windows *w, PGresult *res, const ob_pg_ask *ask)
 {
     int rows = PQntuples(res);
+    bool whole = ask->how == PG_READ_SOME || ask->how == PG_READ_LARGE;
 
     w->newest = false;
-    if (!ask->sorted && rows <= ask->limit && left_out(w, res, rows)) {
+    if (rows > ask->limit)
+        too_many(w, res, ask);
+    if (rows > ask->limit || (!whole && left_out(w, res, rows))) {
         PQclear(res);
         return;
     }
-    if (ask->sorted || rows <= ask->limit) {
-        chunk_set(w, res, rows, &ask->from, ask->last, ask->lanes,
-                  rows < ask->limit + !ask->sorted);
-        return;
-    }
-    PQclear(res);
-    w->sorted = ask->last == ask->from.window;
-    w->span = w->span > 1 ? w->span / 2 : 1;
+    chunk_set(w, res, rows, &ask->from, ask->last, ask->lanes);
+    if (reads_all(ask))
+        widen(w, ask->last - ask->from.window + 1);
+    else
+        chunk_cut_short(w, ask);
+    pace(w, res);
 }
 
 static int chunk_read(ob_pg *st, const outbox_cursor *from,
@@ -351,14 +393,14 @@ static int chunk_read(ob_pg *st, const outbox_cursor *from,
     ob_pg_ask ask;
     int rc = OUTBOX_OK;
 
-    ask_for(w, from, lanes, n, &ask, &p);
+    ask_for(st, from, lanes, n, &ask, &p);
     if (st->ahead)
         ob_pg_windows_collect(st);
     PGresult *res = w->ahead;
     w->ahead = NULL;
     if (res == NULL || memcmp(&ask, &w->next, sizeof ask) != 0) {
         PQclear(res);
-        res = ob_pg_run(st, reads(&ask), &p, "read the log", &rc, err);
+        res = ob_pg_run(st, ask.how, &p, "read the log", &rc, err);
     }
     if (res != NULL)
         got(w, res, &ask);
@@ -380,7 +422,7 @@ void ob_pg_windows_collect(ob_pg *st)
     w->ahead = ob_pg_receive(st, "read the log", &rc, &err);
 }
 
-void ob_pg_chunk_ahead(ob_pg *st, const outbox_lane *lanes, uint32_t n)
+static void chunk_ahead(ob_pg *st, const outbox_lane *lanes, uint32_t n)
 {
     ob_pg_windows *w = st->windows;
     int64_t now_us = outbox_monotonic_us();
@@ -389,11 +431,10 @@ void ob_pg_chunk_ahead(ob_pg *st, const outbox_lane *lanes, uint32_t n)
     outbox_error err;
 
     w->read_us = now_us;
-    if (!fast || !st->own || st->pooled || w->res == NULL ||
-        w->end.window > w->head)
+    if (!fast || !st->own || st->pooled || w->end.window > w->head)
         return;
-    ask_for(w, &w->end, lanes, n, &w->next, &p);
-    ob_pg_send(st, reads(&w->next), &p, "read the log", &err);
+    ask_for(st, &w->end, lanes, n, &w->next, &p);
+    ob_pg_send(st, w->next.how, &p, "read the log", &err);
 }
 
 /* 1: there is a chunk, 0: there is nothing new. */
@@ -412,13 +453,17 @@ static int chunk_cut(ob_pg *st, const outbox_cursor *from,
         PQclear(res);
         return *again && w->ticks ? cut_by_ticks(st, err) : OUTBOX_OK;
     }
-    int rows = PQgetisnull(res, 0, 1) ? 0 : PQntuples(res);
-    if (rows > w->limit || left_out(w, res, rows)) {
-        PQclear(res);                   /* too many: read it in order */
-        *again = w->sorted = true;
+    int rows = PQgetisnull(res, 0, 0) ? 0 : PQntuples(res);
+    w->large = false;
+    w->sliced = rows > w->limit;
+    if (w->sliced || left_out(w, res, rows)) {
+        PQclear(res);                   /* too many: read it in parts */
+        *again = true;
         return OUTBOX_OK;
     }
-    chunk_set(w, res, rows, from, w->head, bits, true);
+    chunk_set(w, res, rows, from, w->head, bits);
+    widen(w, 1);
+    pace(w, res);
     w->newest = true;
     return 1;
 }
@@ -455,7 +500,8 @@ int ob_pg_chunk(ob_pg *st, outbox_cursor *from, const outbox_lane *lanes,
     bool again = true;
     int rc = OUTBOX_OK;
 
-    if (!chunk_has(w, from, lanes, n))
+    bool had = chunk_has(w, from, lanes, n);
+    if (!had)
         ob_pg_chunk_drop(w);
     while (w->res == NULL && rc == OUTBOX_OK && again) {
         again = false;
@@ -470,6 +516,10 @@ int ob_pg_chunk(ob_pg *st, outbox_cursor *from, const outbox_lane *lanes,
     }
     if (rc < 0 || w->res == NULL)
         return rc;
+    if (!had)
+        chunk_ahead(st, lanes, n);      /* the server goes on at once */
+    if (!w->placed)
+        places_set(w);
     chunk_seek(w, from);
     return 1;
 }

@@ -10,6 +10,7 @@ int main(void)
 
     add_order_tests(s);
     add_tick_tests(s);
+    add_slice_tests(s);
     add_trim_tests(s);
     add_durable_tests(s);
     add_restore_tests(s);

@@ -16,6 +16,7 @@ enum { WHICH = 2 };                     /* of suts[]: PostgreSQL */
 
 void add_order_tests(Suite *s);
 void add_tick_tests(Suite *s);
+void add_slice_tests(Suite *s);
 void add_trim_tests(Suite *s);
 void add_durable_tests(Suite *s);
 void add_restore_tests(Suite *s);
