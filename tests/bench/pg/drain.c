@@ -7,6 +7,7 @@
 #include "store.h"
 
 #include <stdio.h>
+#include <sys/resource.h>
 
 enum { CHUNK = 1000, DECILES = 10 };
 
@@ -15,7 +16,8 @@ typedef struct tank {
     int     turn;                       /* makes subscription names */
 } tank;
 
-static void fill(int64_t n)
+/* n events, so many in a transaction. */
+static void fill(int64_t n, int64_t each)
 {
     pgshop s;
 
@@ -23,9 +25,11 @@ static void fill(int64_t n)
     pgshop_open(&s, 0);
     pgshop_do(&s, "SET synchronous_commit = off");
     for (int64_t done = 0; done < n; done += CHUNK) {
-        pgshop_begin(&s);
+        if (done % each == 0)
+            pgshop_begin(&s);
         pgshop_publish_many(&s, CHUNK);
-        pgshop_commit(&s);
+        if ((done + CHUNK) % each == 0)
+            pgshop_commit(&s);
     }
     pgshop_do(&s, "VACUUM outbox.log");
     pgshop_do(&s, "CHECKPOINT");
@@ -171,7 +175,7 @@ void pgbench_drain(void)
     bench_title(bench_text("drain, %s of %d bytes",
                            bench_count((double)t.n, "events"),
                            BENCH_PAYLOAD));
-    fill(t.n);
+    fill(t.n, CHUNK);
     bench_duel(side, 3, rounds, 1);
     bench_rate_row("bare SELECT, row by row", "events/s", &side[0], &side[0],
                    rounds, 0);
@@ -179,6 +183,48 @@ void pgbench_drain(void)
     bench_rate_row("SKIP LOCKED, DELETE", "events/s", &side[2], &side[2],
                    rounds, 0);
     bench_rate_row("relay", "events/s", &side[1], &side[2], rounds, 3);
+}
+
+/* ---- in one transaction ------------------------------------------------- */
+
+/* From the first step on, with the cutting of the windows. */
+static double rate_of(int64_t n, int64_t each)
+{
+    int64_t seen = 0;
+
+    fill(n, each);
+    outbox_relay_t *relay = pg_relay(swallow, &seen, "long", BENCH_KEEP);
+    double from = bench_now();
+    step_until(relay, &seen, n);
+    double rate = (double)n / (bench_now() - from);
+    outbox_relay_free(relay);
+    return rate;
+}
+
+static double peak_mb(void)
+{
+    struct rusage u;
+
+    getrusage(RUSAGE_SELF, &u);
+    return (double)u.ru_maxrss / 1024;
+}
+
+void pgbench_long(void)
+{
+    int64_t n = bench_quick ? 200000 : 1000000;
+
+    bench_title(bench_text("one transaction of %s",
+                           bench_count((double)n, "events")));
+    double usual = rate_of(n, CHUNK), before = peak_mb();
+    double rate = rate_of(n, n), peak = peak_mb();
+    bench_row(bench_text("transactions of %d", CHUNK),
+              bench_count(usual, "events/s"), "", "", BENCH_INFO);
+    bench_row("all in one", bench_count(rate, "events/s"),
+              bench_text("%.2f", rate / usual), ">= 0.70",
+              rate >= 0.7 * usual ? BENCH_OK : BENCH_MISS);
+    bench_row("  peak memory of that process", bench_text("%.0f MB", peak),
+              bench_text("%.2f", peak / before), "<= 1.50",
+              peak <= 1.5 * before ? BENCH_OK : BENCH_MISS);
 }
 
 /* ---- ten times as long ------------------------------------------------- */
@@ -190,7 +236,7 @@ void pgbench_backlog(void)
 
     bench_title(bench_text("a backlog of %s",
                            bench_count((double)n, "events")));
-    fill(n);
+    fill(n, CHUNK);
     outbox_relay_t *relay = pg_relay(swallow, &seen, "backlog", BENCH_KEEP);
     for (int i = 0; i < DECILES; i++) {
         int64_t before = seen;

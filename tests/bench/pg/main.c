@@ -24,6 +24,7 @@ static const struct part {
     { "latency", pgbench_latency, "from COMMIT to callback; idle CPU" },
     { "old", pgbench_old, "beside an old snapshot and an idle transaction" },
     { "drain", pgbench_drain, "a backlog of 1,000,000 events" },
+    { "long", pgbench_long, "1,000,000 events in one transaction" },
     { "backlog", pgbench_backlog, "one of 10,000,000, first to last page" },
 };
 

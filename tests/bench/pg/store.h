@@ -54,6 +54,7 @@ void pgbench_publish(void);
 void pgbench_many(void);
 void pgbench_inbox(void);
 void pgbench_drain(void);
+void pgbench_long(void);
 void pgbench_backlog(void);
 void pgbench_latency(void);
 void pgbench_old(void);
