@@ -48,24 +48,25 @@ OB_PG_STATEMENT(PG_WINDOWS,
     " coalesce(max(tick), 0) FROM \"outbox\".\"window\"")
 /* $1 the newest window known, $2 ticks are known up to this position, $3 a
  * bit for each lane, $4 rows at most, $5 cut even when there is no event.
- * Always one row at least: the newest window, whether there are ticks, and
- * whether another relay has just cut. */
+ * Always one row at least: the newest window, whether there are ticks, whether
+ * another relay has just cut, and whether there are $4 rows, of any lane. */
 OB_PG_STATEMENT(PG_CUT,
     "WITH h AS MATERIALIZED (SELECT n, hi, tick FROM \"outbox\".\"window\""
     " ORDER BY n DESC LIMIT 1), t AS MATERIALIZED (SELECT EXISTS (SELECT"
     " FROM \"outbox\".log WHERE tick IS NOT NULL AND position > $2"
-    ") AS ticks), d AS MATERIALIZED (SELECT h.n, h.hi FROM h, t"
-    " WHERE h.n = $1 AND NOT t.ticks AND ($5 OR EXISTS (SELECT FROM "
-    PG_BETWEEN("h.hi", "pg_current_snapshot()") " l))),"
+    ") AS ticks), l AS MATERIALIZED (SELECT l.* FROM h, t, LATERAL "
+    PG_BETWEEN("h.hi", "pg_current_snapshot()") " l"
+    " WHERE h.n = $1 AND NOT t.ticks LIMIT $4),"
+    " d AS MATERIALIZED (SELECT h.n FROM h, t"
+    " WHERE h.n = $1 AND NOT t.ticks AND ($5 OR EXISTS (SELECT FROM l))),"
     " c AS (INSERT INTO \"outbox\".\"window\" (n, hi, tick) SELECT d.n + 1,"
     " pg_current_snapshot(), $2 FROM d WHERE" PG_LAZY_IF_FLUSHED
     " ON CONFLICT DO NOTHING RETURNING n)"
     " SELECT " PG_COLUMNS_OF_L(PG_SHORT("l.payload")) ", c.n, h.n, h.tick,"
-    " t.ticks,"
-    " d.n IS NOT NULL AND c.n IS NULL FROM h CROSS JOIN t"
-    " LEFT JOIN d ON true LEFT JOIN c ON true LEFT JOIN LATERAL "
-    PG_BETWEEN("d.hi", "pg_current_snapshot()") " l ON c.n IS NOT NULL"
-    " AND (1::bigint << l.lane) & $3 <> 0 LIMIT $4")
+    " t.ticks, d.n IS NOT NULL AND c.n IS NULL,"
+    " (SELECT count(*) FROM l) >= $4::bigint"
+    " FROM h CROSS JOIN t LEFT JOIN d ON true LEFT JOIN c ON true"
+    " LEFT JOIN l ON c.n IS NOT NULL AND (1::bigint << l.lane) & $3 <> 0")
 /* The snapshots that publishers took on the way, each without its own
  * transaction, in the order of how many transactions had ended: a long
  * backlog is cut by them.  $1 as $2 above.  All of these windows or none:

@@ -150,7 +150,8 @@ static int cut_by_ticks(ob_pg *st, outbox_error *err)
 static int cut_told(ob_pg_windows *w, const PGresult *res, bool *again,
                     outbox_error *err)
 {
-    enum { C_WINDOW = OB_PG_COL_WINDOW, C_HEAD, C_TICK, C_TICKS, C_RIVAL };
+    enum { C_WINDOW = OB_PG_COL_WINDOW, C_HEAD, C_TICK, C_TICKS, C_RIVAL,
+           C_MANY };
 
     int64_t head = PQntuples(res) > 0 ? ob_pg_get_int8(res, 0, C_HEAD) : -1;
     if (head < w->head)
@@ -162,6 +163,7 @@ static int cut_told(ob_pg_windows *w, const PGresult *res, bool *again,
     w->head = head;
     if (tick > w->tick)
         w->tick = tick;
+    w->many = ob_pg_get_bool(res, 0, C_MANY);
     w->cut = !PQgetisnull(res, 0, C_WINDOW);
     w->head += w->cut;
     return OUTBOX_OK;
@@ -454,9 +456,7 @@ static int chunk_cut(ob_pg *st, const outbox_cursor *from,
         return *again && w->ticks ? cut_by_ticks(st, err) : OUTBOX_OK;
     }
     int rows = PQgetisnull(res, 0, 0) ? 0 : PQntuples(res);
-    w->large = false;
-    w->sliced = rows > w->limit;
-    if (w->sliced || left_out(w, res, rows)) {
+    if (w->many || left_out(w, res, rows)) {
         PQclear(res);                   /* too many: read it in parts */
         *again = true;
         return OUTBOX_OK;

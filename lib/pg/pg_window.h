@@ -28,7 +28,7 @@ typedef struct ob_pg_windows {
     bool      looked;
     int64_t   low, head;        /* the oldest and newest that are kept */
     int64_t   tick;             /* ticks up to this position were looked at */
-    bool      ticks, cut;       /* what the last cut found */
+    bool      ticks, cut, many; /* what the last cut found */
     int       slow;             /* so often in a row it took long */
     int64_t   limit, span;      /* rows and windows to ask for */
     PGresult *res;              /* the chunk: rows of lanes, a bit for each, */
