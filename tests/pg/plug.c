@@ -24,7 +24,7 @@ static const char *setting(const char *name)
 
 void plug_run(const char *format, ...)
 {
-    char command[1200];
+    char command[1600];
     va_list args;
 
     va_start(args, format);
@@ -105,6 +105,24 @@ void plug_standby(plug *standby, const plug *primary)
     plug_run("sed -i 's|%s|%s|' '%s/data/postgresql.conf'", primary->dir,
              standby->dir, standby->dir);
     plug_start(standby);
+}
+
+void plug_upgrade(plug *to, plug *from, const char *settings)
+{
+    char command[900];
+
+    plug_stop(from);
+    name(to);
+    cluster("make", to, settings);
+    snprintf(command, sizeof command,
+             "pg_upgrade -b \"$bin\" -B \"$bin\" -d '%s/data' -D '%s/data'"
+             " -s '%s' -U postgres", from->dir, to->dir, to->dir);
+    plug_run("cd '%s' && bin=$(sh '%s' bin) && PATH=\"$bin:$PATH\" HOME=$PWD"
+             " sh '%s' as . %s >upgrade.log 2>&1 || { cat upgrade.log >&2;"
+             " false; }", to->dir, setting("OUTBOX_PG_CLUSTER"),
+             setting("OUTBOX_PG_CLUSTER"), command);
+    plug_start(to);
+    setenv("OUTBOX_TEST_PG", to->conninfo, 1);
 }
 
 void plug_promote(plug *p)

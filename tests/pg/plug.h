@@ -23,6 +23,10 @@ void plug_restore(plug *p);
 /* A standby of it that has all that it has, and runs. */
 void plug_standby(plug *standby, const plug *primary);
 void plug_promote(plug *p);
+/* Stops one, and starts another that pg_upgrade made of it: of the same
+ * version, but as with a newer one it gets the files and numbers of the old
+ * and an identifier of its own. */
+void plug_upgrade(plug *to, plug *from, const char *settings);
 /* Runs a command with sh, which must succeed. */
 void plug_run(const char *format, ...) __attribute__((format(printf, 1, 2)));
 

@@ -107,13 +107,17 @@ END_TEST
 
 /* In a new cluster transaction numbers begin anew: those of the dump are of
  * times to come. */
-static void move(world *w, const plug *from, const plug *to)
+static void dump(const pg_db *db, const plug *from, const plug *to)
 {
-    pg_db *db = w->db;
-
     plug_run("psql -q -h '%s' -c 'CREATE DATABASE %s'", to->dir, db->name);
     plug_run("pg_dump -h '%s' %s | psql -q -v ON_ERROR_STOP=1 -h '%s' -d %s"
              " >/dev/null", from->dir, db->name, to->dir, db->name);
+}
+
+static void move(world *w, const plug *to)
+{
+    pg_db *db = w->db;
+
     PQfinish(db->conn);
     outbox_close(w->ob);
     PQfinish(w->app);
@@ -126,7 +130,7 @@ static void move(world *w, const plug *from, const plug *to)
     setenv("OUTBOX_TEST_PG", to->conninfo, 1);
 }
 
-static void moved(bool publish_first)
+static void moved(bool upgrade, bool publish_first)
 {
     plug a, b;
     world w;
@@ -140,8 +144,13 @@ static void moved(bool publish_first)
     run_for(&w, r, 1000, 50);
     relay_drop(r);
     publish_numbers(&w, "k", 5, 5);
-    plug_in(&b, "fsync=off");
-    move(&w, &a, &b);
+    if (upgrade) {
+        plug_upgrade(&b, &a, "fsync=off");
+    } else {
+        plug_in(&b, "fsync=off");
+        dump(w.db, &a, &b);
+    }
+    move(&w, &b);
     plug_pull(&a);
     if (publish_first)
         publish_numbers(&w, "k", 10, 5);
@@ -162,17 +171,23 @@ static void moved(bool publish_first)
 
 START_TEST(dumped_into_another_cluster)
 {
-    moved(false);
+    moved(false, false);
 }
 END_TEST
 
 START_TEST(dumped_and_published_before_the_relay)
 {
-    moved(true);
+    moved(false, true);
 }
 END_TEST
 
-/* As after pg_upgrade: the same data and numbers, another identifier. */
+START_TEST(upgraded_to_another_cluster)
+{
+    moved(true, false);
+}
+END_TEST
+
+/* The same data and numbers, another identifier. */
 START_TEST(another_system_identifier)
 {
     world w;
@@ -305,6 +320,7 @@ void add_restore_tests(Suite *s)
     tcase_add_test(tc, an_older_copy_is_put_back_and_grows);
     tcase_add_test(tc, dumped_into_another_cluster);
     tcase_add_test(tc, dumped_and_published_before_the_relay);
+    tcase_add_test(tc, upgraded_to_another_cluster);
     tcase_add_test(tc, another_system_identifier);
     tcase_add_test(tc, a_standby_is_refused);
     tcase_add_test(tc, a_lagging_standby_is_promoted);
