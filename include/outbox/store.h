@@ -211,7 +211,8 @@ struct outbox_store_ops {
                 outbox_error *err);
     /* Write cursors and changes, in order, if and only if every lane still
      * has its token; else change nothing, say in held which ones have it,
-     * and return ESTALE.  Never moves a cursor of another owner. */
+     * and return ESTALE.  Never moves a cursor of another owner.  When a lane
+     * is given up, whoever waits should be woken. */
     int (*save)(outbox_store *st, int64_t sub, const uint8_t me[16],
                 outbox_lane *lanes, uint32_t n, const outbox_change *changes,
                 size_t n_changes, outbox_error *err);

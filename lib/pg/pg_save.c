@@ -71,6 +71,17 @@ static int lanes_save(ob_pg *st, int64_t sub, const uint8_t me[16],
     return rc;
 }
 
+/* Relays that sleep would find what is free at their next look only. */
+static int64_t ring(ob_pg *st, outbox_error *err)
+{
+    ob_pg_params p = { 0 };
+
+    if (st->quiet)
+        return 0;
+    ob_pg_text(&p, st->channel);
+    return ob_pg_do(st, PG_RING, &p, "wake the others", err);
+}
+
 static int lanes_let_go(ob_pg *st, int64_t sub, const uint8_t me[16],
                         const outbox_lane *lanes, uint32_t n,
                         outbox_error *err)
@@ -93,6 +104,8 @@ static int lanes_let_go(ob_pg *st, int64_t sub, const uint8_t me[16],
     if ((rc = ob_pg_param_array(st, &p, &leave, err)) == OUTBOX_OK &&
         (rc = ob_pg_param_array(st, &p, &over, err)) == OUTBOX_OK)
         done = ob_pg_do(st, PG_LET_GO, &p, "let a lane go", err);
+    if (done > 0 && leave.n > 0)
+        done = ring(st, err);
     ob_pg_array_free(st, &leave);
     ob_pg_array_free(st, &over);
     return done < 0 ? (int)done : rc;

@@ -246,6 +246,7 @@ OB_PG_STATEMENT(PG_LET_GO,
     " ELSE owner END, crashes = CASE WHEN lane = ANY ($3::smallint[]) THEN 0"
     " ELSE crashes END, trying = NULL WHERE sub = $1 AND owner = $2"
     " AND (lane = ANY ($3::smallint[]) OR lane = ANY ($4::smallint[]))")
+OB_PG_STATEMENT(PG_RING, "SELECT pg_catalog.pg_notify($1, '')")
 OB_PG_STATEMENT(PG_PARK,
     "INSERT INTO \"outbox\".parked (\"window\", " PG_ROW ", sub, chain,"
     " attempts, why, delay_ms, seq) SELECT $1, $2, $3, $4, $5, $6, $7, $8,"

@@ -7,6 +7,7 @@
 
 #include <core.h>
 #include <string.h>
+#include <unistd.h>
 
 static const uint8_t me[16] = "relay number one";
 static const uint8_t rival[16] = "relay number two";
@@ -446,6 +447,34 @@ START_TEST(the_dead_block_their_chain_if_so_wished)
 }
 END_TEST
 
+/* Or a hand-over would last until the next look. */
+START_TEST(a_lane_given_back_wakes_who_sleeps)
+{
+    outbox_subscription sub = { .name = "s" };
+    int fd[2], found = 1;
+    outbox_t *other;
+    direct d;
+
+    direct_open(&d, _i, 2);
+    ck_ok(pipe(fd));
+    beat(&d, me, 2);
+    ck_assert_uint_eq(acquire(&d, me), 2);
+    ck_ok(d.w.sut->connect(&other, d.w.db, NULL, NULL, &d.err));
+    outbox_store *st = other->h.store;
+    ck_ok(st->ops->attach(st, &sub, &d.err));
+    for (int i = 0; i < 100 && found > 0; i++)
+        found = st->ops->wait(st, fd[0], 0, 1);
+    ck_assert_int_eq(found, 0);
+    d.lanes[1].release = 1;
+    ck_ok(save(&d, me, NULL, 0));
+    ck_assert_int_eq(st->ops->wait(st, fd[0], 0, 10000), 1);
+    outbox_close(other);
+    close(fd[0]);
+    close(fd[1]);
+    direct_close(&d);
+}
+END_TEST
+
 /* ---- trials and trimming -------------------------------------------- */
 
 START_TEST(starts_are_counted_until_the_trial_ends)
@@ -579,6 +608,7 @@ void add_ops_tests(Suite *s)
                         n_suts);
     tcase_add_loop_test(tc, trimming_spares_cursors_and_the_newest, 0,
                         SUTS_BY_ROW);
+    tcase_add_loop_test(tc, a_lane_given_back_wakes_who_sleeps, 0, n_suts);
     tcase_add_loop_test(tc, trimming_waits_for_the_slowest_lane, 0,
                         SUTS_BY_ROW);
     tcase_add_loop_test(tc, reading_checks_every_anchor, 0, SUTS_BY_ROW);

@@ -299,7 +299,7 @@ static void forget_undo(mem_db *db)
     db->undo.n = 0;
 }
 
-static void ring_bells(mem_db *db)
+void mem_ring_bells(mem_db *db)
 {
     for (size_t i = 0; i < db->conns.n; i++) {
         const mem_conn *c = *MEM_AT(&db->conns, mem_conn *, i);
@@ -319,7 +319,7 @@ int mem_end(mem_conn *c, bool commit)
         else
             mem_undo_to(db, 0);
         db->writer = NULL;
-        ring_bells(db);
+        mem_ring_bells(db);
     }
     c->open = c->aborted = false;
     return aborted ? OUTBOX_EABORTED : OUTBOX_OK;

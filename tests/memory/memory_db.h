@@ -108,6 +108,7 @@ void mem_record_free(mem_record *r);
 
 /* Rows of the log, marks, work that everyone sees. */
 bool    mem_bell_open(mem_conn *c);
+void    mem_ring_bells(mem_db *db);
 size_t  mem_log_visible(const mem_db *db);
 size_t  mem_pending(const mem_db *db, enum mem_undo_kind kind);
 bool    mem_mark_visible(const mem_db *db, const mem_mark *m);

@@ -514,6 +514,7 @@ int mem_op_save(outbox_store *st, int64_t sub, const uint8_t me[16],
                     outbox_error *err)
 {
     mem_db *db = mem_db_of(st);
+    bool gives_back = false;
     int rc = mem_enter_ours(st, MEM_SAVE, true, err);
 
     if (rc != OUTBOX_OK)
@@ -522,8 +523,12 @@ int mem_op_save(outbox_store *st, int64_t sub, const uint8_t me[16],
         rc = outbox_error_set(err, OUTBOX_ESTALE, "a lease is lost");
     for (size_t i = 0; i < n_changes && rc == OUTBOX_OK; i++)
         rc = apply(db, sub, &changes[i], err);
-    for (uint32_t k = 0; k < n && rc == OUTBOX_OK; k++)
+    for (uint32_t k = 0; k < n && rc == OUTBOX_OK; k++) {
         move_cursor(mem_find_lane(db, sub, lanes[k].lane), &lanes[k]);
+        gives_back = gives_back || lanes[k].release;
+    }
+    if (gives_back && rc == OUTBOX_OK)
+        mem_ring_bells(db);
     return mem_exit(st, MEM_SAVE, rc, err);
 }
 
