@@ -388,7 +388,8 @@ $(BENCHER): $(call objs,tests/bench/*.c) $(ARCHIVES) $(B)/stamp.link
 
 # It has the time, the table and the files of the other.
 $(PGBENCHER): $(call objs,tests/bench/pg/*.c) $(patsubst \
-		%,$(B)/tests/bench/%.o,measure report place) $(ARCHIVES) \
+		%,$(B)/tests/bench/%.o,measure parts place report \
+		samples) $(ARCHIVES) \
 		$(B)/stamp.link
 	$(call say,LD)$(program) -lm
 

@@ -15,10 +15,22 @@
 
 #include <sqlite3.h>
 #include <stdint.h>
+#include <time.h>
 
 enum { BENCH_MAX_ROUNDS = 16, BENCH_PAYLOAD = 256 };
 
 extern int bench_quick;         /* a tenth of the work, rough figures */
+extern const char *bench_program;           /* argv[0] */
+
+/* Ends with one without a name. */
+typedef struct bench_part {
+    const char *name;
+    void (*run)(void);
+    const char *what;
+} bench_part;
+
+int bench_main(const bench_part *parts, void (*head)(void), int argc,
+               char **argv);
 
 /* What cannot be measured ends the program; a goal missed does not. */
 void bench_die(const char *format, ...)
@@ -113,6 +125,32 @@ int bench_step(outbox_relay_t *relay, int timeout_ms);
 /* Ten years: nothing is trimmed. */
 #define BENCH_KEEP (INT64_C(10) * 365 * 86400 * 1000)
 
+/* ---- samples: from a commit to its event's callback --------------------- */
+
+enum { BENCH_SAMPLES = 2000 };
+
+/* Events are told apart by an int32_t at the head of the payload. */
+typedef struct bench_samples {
+    double committed[BENCH_SAMPLES], received[BENCH_SAMPLES];
+    int    n_received;                      /* atomic */
+} bench_samples;
+
+bench_send bench_stamp;                     /* ctx: the samples */
+/* Sleeps until ns after *at, which then is now. */
+void bench_sleep_to(struct timespec *at, long ns);
+/* Shared with another process, by a file; and gone again. */
+bench_samples *bench_samples_map(const char *path);
+void bench_samples_unmap(bench_samples *s, const char *path);
+/* This program once more, as the other process; argv ends with NULL. */
+void bench_run_again(const char *const argv[]);
+void bench_await(bench_samples *s, int n);
+/* Seconds from commit to callback; returns the median. */
+double bench_delays(const bench_samples *s, int n, double v[BENCH_SAMPLES]);
+void bench_delay_row(const bench_samples *s, int n, const char *what,
+                     double goal);
+void bench_start(outbox_relay_t *relay);
+void bench_stop(outbox_relay_t *relay);     /* and free */
+
 /* ---- the parts --------------------------------------------------------- */
 
 void bench_publish(void);
@@ -123,6 +161,5 @@ void bench_alloc(void);
 
 /* The other process of the latency part. */
 int bench_publisher_main(int argc, char **argv);
-extern const char *bench_program;           /* argv[0], to start it */
 
 #endif

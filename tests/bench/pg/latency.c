@@ -7,52 +7,14 @@
  */
 #include "store.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
-enum { MAX_SAMPLES = 2000 };
-
-typedef struct samples {
-    double     committed[MAX_SAMPLES], received[MAX_SAMPLES];
-    atomic_int n_received;
-} samples;
-
-static outbox_verdict stamp(void *ctx, const outbox_event *ev,
-                            outbox_token token, outbox_error *why)
-{
-    samples *s = ctx;
-    int32_t i;
-
-    (void)token, (void)why;
-    memcpy(&i, ev->payload, sizeof i);
-    if (i >= 0 && i < MAX_SAMPLES && !(s->received[i] > 0)) {
-        s->received[i] = bench_now();
-        atomic_fetch_add(&s->n_received, 1);
-    }
-    return OUTBOX_ACK;
-}
-
-static void sleep_to(struct timespec *at, long ns)
-{
-    at->tv_nsec += ns;
-    if (at->tv_nsec >= 1000000000) {
-        at->tv_nsec -= 1000000000;
-        at->tv_sec++;
-    }
-    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, at, NULL) == EINTR)
-        ;
-}
-
-static void publish_all(samples *s, int n, int per_second, int with_commit)
+static void publish_all(bench_samples *s, int n, int per_second,
+                        int with_commit)
 {
     struct timespec at;
     pgshop here;
@@ -60,7 +22,7 @@ static void publish_all(samples *s, int n, int per_second, int with_commit)
     pgshop_open(&here, 0);
     clock_gettime(CLOCK_MONOTONIC, &at);
     for (int32_t i = 0; i < n; i++) {
-        sleep_to(&at, 1000000000L / per_second);
+        bench_sleep_to(&at, 1000000000L / per_second);
         memcpy(here.payload, &i, sizeof i);
         pgshop_begin(&here);
         pgshop_business(&here);
@@ -77,125 +39,66 @@ static void publish_all(samples *s, int n, int per_second, int with_commit)
 
 /* ---- the other process ------------------------------------------------- */
 
-static samples *map_samples(const char *path)
-{
-    int fd = open(path, O_RDWR | O_CREAT, 0600);
-    void *p;
-
-    if (fd < 0 || ftruncate(fd, sizeof(samples)) != 0)
-        bench_die("%s: %s", path, strerror(errno));
-    p = mmap(NULL, sizeof(samples), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (p == MAP_FAILED)
-        bench_die("mmap: %s", strerror(errno));
-    close(fd);
-    return p;
-}
-
 /* bench-pg --publisher map n rate */
 int pgbench_publisher_main(int argc, char **argv)
 {
     if (argc != 3)
         return 2;
-    publish_all(map_samples(argv[0]), atoi(argv[1]), atoi(argv[2]), 0);
+    publish_all(bench_samples_map(argv[0]), atoi(argv[1]), atoi(argv[2]), 0);
     return 0;
 }
 
 static void publish_elsewhere(const char *map, int n, int per_second)
 {
     char count[16], rate[16];
-    int status = 0;
+    const char *const argv[] = { bench_program, "--publisher", map, count,
+                                 rate, NULL };
 
     snprintf(count, sizeof count, "%d", n);
     snprintf(rate, sizeof rate, "%d", per_second);
-    fflush(stdout);
-    pid_t pid = fork();
-    if (pid == 0) {
-        execlp(bench_program, bench_program, "--publisher", map, count, rate,
-               (char *)NULL);
-        _exit(127);
-    }
-    if (pid < 0 || waitpid(pid, &status, 0) != pid || status != 0)
-        bench_die("the publisher process failed: status %d", status);
+    bench_run_again(argv);
 }
 
 /* ------------------------------------------------------------------------ */
 
-static void await(samples *s, int n)
+static outbox_relay_t *start(bench_samples *s)
 {
-    double until = bench_now() + 20;
+    outbox_relay_t *relay = pg_relay(bench_stamp, s, NULL, 0);
 
-    while (atomic_load(&s->n_received) < n) {
-        if (bench_now() > until)
-            bench_die("%d of %d events came", atomic_load(&s->n_received), n);
-        nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
-    }
-}
-
-static double report(const samples *s, int n, const char *what, double goal)
-{
-    double v[MAX_SAMPLES], p50;
-
-    for (int i = 0; i < n; i++) {
-        v[i] = s->received[i] - s->committed[i];
-        if (v[i] < 0)
-            v[i] = 0;
-    }
-    p50 = bench_percentile(v, n, 50);
-    bench_row(what, bench_time(p50),
-              bench_text("p99 %s", bench_time(bench_percentile(v, n, 99))),
-              goal > 0 ? bench_text("< %s", bench_time(goal)) : "",
-              !(goal > 0) ? BENCH_INFO : p50 < goal ? BENCH_OK : BENCH_MISS);
-    return p50;
-}
-
-static outbox_relay_t *start(samples *s)
-{
-    outbox_error err = { 0 };
-    outbox_relay_t *relay = pg_relay(stamp, s, NULL, 0);
-
-    bench_check(outbox_relay_start(relay, &err), &err, "start");
+    bench_start(relay);
     return relay;
-}
-
-static void stop(outbox_relay_t *relay)
-{
-    outbox_error err = { 0 };
-
-    bench_check(outbox_relay_stop(relay, 10000, &err), &err, "stop");
-    outbox_relay_free(relay);
 }
 
 static void one_process(const char *what, int n, int per_second,
                         int with_commit)
 {
-    static samples s;
+    static bench_samples s;
 
     memset(&s, 0, sizeof s);
     pgshop_create();
     outbox_relay_t *relay = start(&s);
     publish_all(&s, n, per_second, with_commit);
-    await(&s, n);
-    stop(relay);
-    report(&s, n, what, 0.3e-3);
+    bench_await(&s, n);
+    bench_stop(relay);
+    bench_delay_row(&s, n, what, 0.3e-3);
 }
 
 static void two_processes(const char *what, int n, int per_second)
 {
     const char *map = bench_file("map");
-    samples *s = map_samples(map);
+    bench_samples *s = bench_samples_map(map);
 
     pgshop_create();
     outbox_relay_t *relay = start(s);
     double from = bench_now(), cpu = bench_cpu();
     publish_elsewhere(map, n, per_second);
-    await(s, n);
+    bench_await(s, n);
     cpu = (bench_cpu() - cpu) / (bench_now() - from);
-    stop(relay);
-    report(s, n, what, 0.3e-3);
+    bench_stop(relay);
+    bench_delay_row(s, n, what, 0.3e-3);
     bench_row("  CPU of that relay", bench_text("%.1f %%", cpu * 100), "", "",
               BENCH_INFO);
-    munmap(s, sizeof *s);
-    bench_remove(map);
+    bench_samples_unmap(s, map);
 }
 
 /* Of the only other backend: a relay's. */
@@ -223,7 +126,7 @@ static double backend_cpu(pgshop *watch)
 /* The relay's own, and that of its backend. */
 static void idle(double seconds)
 {
-    static samples s;
+    static bench_samples s;
     struct timespec nap = { .tv_sec = (time_t)seconds };
     pgshop watch;
 
@@ -232,12 +135,12 @@ static void idle(double seconds)
     pgshop_open(&watch, 0);
     outbox_relay_t *relay = start(&s);
     publish_all(&s, 20, 100, 0);
-    await(&s, 20);
+    bench_await(&s, 20);
     nanosleep(&(struct timespec){ .tv_sec = 1 }, NULL);
     double cpu = bench_cpu() + backend_cpu(&watch);
     nanosleep(&nap, NULL);
     cpu = (bench_cpu() + backend_cpu(&watch) - cpu) / seconds * 100;
-    stop(relay);
+    bench_stop(relay);
     pgshop_close(&watch);
     bench_row("CPU of an idle relay", bench_text("%.2f %%", cpu), "", "< 1 %",
               cpu < 1 ? BENCH_OK : BENCH_MISS);
@@ -246,12 +149,12 @@ static void idle(double seconds)
 /* A step that looks for news and finds none. */
 static void empty_poll(int n)
 {
-    static samples s;
-    double v[MAX_SAMPLES];
+    static bench_samples s;
+    double v[BENCH_SAMPLES];
 
     memset(&s, 0, sizeof s);
     pgshop_create();
-    outbox_relay_t *relay = pg_relay(stamp, &s, NULL, 0);
+    outbox_relay_t *relay = pg_relay(bench_stamp, &s, NULL, 0);
     for (int i = -200; i < n; i++) {
         outbox_relay_wake(relay);
         double from = bench_now();
@@ -290,13 +193,13 @@ typedef struct figures {
 /* The median of a save's statement, as the relay's steps show it. */
 static double save_cost(int n)
 {
-    static samples s;
-    double v[MAX_SAMPLES];
+    static bench_samples s;
+    double v[BENCH_SAMPLES];
     pgshop till;
 
     memset(&s, 0, sizeof s);
     pgshop_open(&till, 0);
-    outbox_relay_t *relay = pg_relay(stamp, &s, "saver", 0);
+    outbox_relay_t *relay = pg_relay(bench_stamp, &s, "saver", 0);
     for (int i = 0; i < 20; i++)
         pg_step(relay, 0);
     memset(till.payload, 0xff, sizeof(int32_t));        /* no sample's */
@@ -316,22 +219,17 @@ static double save_cost(int n)
 
 static figures measure(int n)
 {
-    static samples s;
+    static bench_samples s;
     figures f;
-    double v[MAX_SAMPLES];
+    double v[BENCH_SAMPLES];
     pgshop till;
 
     memset(&s, 0, sizeof s);
     outbox_relay_t *relay = start(&s);
     publish_all(&s, n, 200, 0);
-    await(&s, n);
-    stop(relay);
-    for (int i = 0; i < n; i++) {
-        v[i] = s.received[i] - s.committed[i];
-        if (v[i] < 0)
-            v[i] = 0;
-    }
-    f.latency = bench_percentile(v, n, 50);
+    bench_await(&s, n);
+    bench_stop(relay);
+    f.latency = bench_delays(&s, n, v);
     f.save = save_cost(n);
     pgshop_open(&till, 0);
     for (int i = 0; i < n; i++) {
