@@ -351,7 +351,7 @@ TESTS    := $(UNIT) $(CONTRACT) $(PGCALLER) $(PGTESTS) $(SIM) $(EXAMPLES) \
 
 $(B)/tests/%.o: ALSO = -I$(S)tests -I$(S)lib/core $(call pkg,cflags,check)
 $(B)/fail/%.o: ALSO = -I$(S)tests
-$(B)/fail/tests/pg/%.o: ALSO = -I$(S)tests -I$(S)lib/core \
+$(B)/fail/tests/pg/%.o: ALSO = -I$(S)tests -I$(S)lib/core -I$(S)lib/pg \
 	$(call pkg,cflags,check)
 $(B)/examples/demo/%.o: ALSO = $(call pkg,cflags,jansson)
 $(B)/examples/demo/db_pg.o: ALSO = $(call pkg,cflags,libpq)

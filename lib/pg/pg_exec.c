@@ -121,22 +121,35 @@ static int socket_wait(ob_pg *st, short events, int64_t until_us)
     }
 }
 
-/* What was sent has left, and an answer is there.  -1: no connection. */
-static int answer_wait(ob_pg *st, int64_t until_us)
+/* The deadline is for a silence: a large event may take its time. */
+static int64_t deadline_us(const ob_pg *st)
 {
-    int rest;
+    return outbox_monotonic_us() + st->deadline_ms * 1000LL;
+}
+
+/* 1: something came or went; 0: the time is over; -1: no connection. */
+static int exchange(ob_pg *st, short events, int64_t *until_us)
+{
+    if (!socket_wait(st, events, *until_us))
+        return 0;
+    *until_us = deadline_us(st);
+    return PQconsumeInput(st->conn) ? 1 : -1;
+}
+
+/* What was sent has left, and an answer is there.  -1: no connection. */
+static int answer_wait(ob_pg *st, int64_t *until_us)
+{
+    int rest, rc;
 
     while ((rest = PQflush(st->conn)) == 1) {
-        if (!socket_wait(st, POLLIN | POLLOUT, until_us))
-            return 0;
-        if (!PQconsumeInput(st->conn))
-            return -1;
+        rc = exchange(st, POLLIN | POLLOUT, until_us);
+        if (rc != 1)
+            return rc;
     }
     while (rest == 0 && PQisBusy(st->conn)) {
-        if (!socket_wait(st, POLLIN, until_us))
-            return 0;
-        if (!PQconsumeInput(st->conn))
-            return -1;
+        rc = exchange(st, POLLIN, until_us);
+        if (rc != 1)
+            return rc;
     }
     return rest == 0 ? 1 : -1;
 }
@@ -146,11 +159,11 @@ static int answer_wait(ob_pg *st, int64_t until_us)
 static PGresult *answer(ob_pg *st, const char *doing, int *rc,
                         outbox_error *err)
 {
-    int64_t until_us = outbox_monotonic_us() + st->deadline_ms * 1000LL;
+    int64_t until_us = deadline_us(st);
     PGresult *last = NULL, *res;
 
     for (;;) {
-        if (answer_wait(st, until_us) == 0) {
+        if (answer_wait(st, &until_us) == 0) {
             *rc = no_answer(st, doing, err);
             PQclear(last);
             return NULL;

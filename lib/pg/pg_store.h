@@ -27,7 +27,7 @@ enum {
     OB_PG_NAME_MAX    = 64,
     OB_PG_SERVER_LEAST = 130000,
     OB_PG_MESSAGE_MAX = 1000000000,     /* the server takes 1 GiB less 1 */
-    OB_PG_DEADLINE_MS = 10000           /* for a statement of a relay */
+    OB_PG_DEADLINE_MS = 10000           /* of silence, for a relay */
 };
 
 /* One entry for each statement of pg_statements[], in its order: see

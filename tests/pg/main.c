@@ -14,5 +14,6 @@ int main(void)
     add_trim_tests(s);
     add_durable_tests(s);
     add_restore_tests(s);
+    add_silence_tests(s);
     return suite_main(s);
 }

@@ -20,6 +20,7 @@ void add_slice_tests(Suite *s);
 void add_trim_tests(Suite *s);
 void add_durable_tests(Suite *s);
 void add_restore_tests(Suite *s);
+void add_silence_tests(Suite *s);
 
 /* ---- who publishes -------------------------------------------------- */
 
