@@ -61,6 +61,94 @@ START_TEST(each_state)
 }
 END_TEST
 
+/* No file of the server's process that serves conn grows beyond so many bytes
+ * ("unlimited": as before).  To PostgreSQL it is a disk that is full: of what
+ * it writes not all arrives. */
+static void file_limit(PGconn *conn, const char *bytes)
+{
+    char command[200];
+
+    snprintf(command, sizeof command,
+             "sh \"$OUTBOX_PG_CLUSTER\" as \"$OUTBOX_TEST_PGDIR\""
+             " prlimit --pid %d --fsize=%s:", PQbackendPID(conn), bytes);
+    ck_assert_msg(system(command) == 0, "%s", command);
+}
+
+/* What does not compress. */
+static void noise(char *to, size_t n)
+{
+    uint64_t x = 88172645463325252u;
+
+    for (size_t i = 0; i < n; i++) {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        to[i] = (char)(x >> 32);
+    }
+}
+
+/* Beyond 20 MiB, so that the log's files of 16 MiB are not concerned; to write
+ * that one without room stops any PostgreSQL. */
+START_TEST(a_disk_that_is_full)
+{
+    enum { MB = 1000000, MOST = 30 };
+    static char payload[MB];
+    place p;
+    outbox_event ev = event("k");
+    const outbox_event *at = &ev;
+    int rc = OUTBOX_OK, n = 0;
+
+    noise(payload, MB);
+    ev.payload = payload;
+    ev.payload_len = MB;
+    place_open(&p, NULL);
+    file_limit(p.conn, "20975616");
+    while (n < MOST && rc == OUTBOX_OK) {
+        rc = publish_alone(p.conn, p.ob, &ev, &p.err);
+        n += rc == OUTBOX_OK;
+    }
+    ck_says(&p.err, rc, OUTBOX_EABORTED, "53100",
+            "disk is full: make room; then roll back");
+    ck_assert_int_gt(n, 15);
+    sql(p.conn, "BEGIN");
+    rc = outbox_publish_commit(p.ob, &at, 1, &p.err);
+    ck_says(&p.err, rc, OUTBOX_EABORTED, "53100", "make room");
+    sql(p.conn, "ROLLBACK");
+    ck_assert_int_eq(logged(&p), n);
+    file_limit(p.conn, "unlimited");
+    ck_ok(publish_alone(p.conn, p.ob, &ev, &p.err));
+    ck_assert_int_eq(logged(&p), n + 1);
+    place_close(&p);
+}
+END_TEST
+
+/* Whoever publishes, accepts or counts is told what is missing. */
+START_TEST(without_tables)
+{
+    place p;
+    outbox_event ev = event("k");
+
+    place_open(&p, NULL);
+    sql(p.conn, "DROP SCHEMA outbox CASCADE");
+    PGconn *conn = pg_open(p.db, NULL);
+    outbox_t *ob;
+    ck_ok(outbox_pg_open(&ob, conn, NULL, &p.err));
+    int rc = publish_alone(conn, ob, &ev, &p.err);
+    ck_says(&p.err, rc, OUTBOX_ESCHEMA, "", "run outbox_migrate()");
+    ck_ok(outbox_migrate(ob, &p.err));
+    ck_ok(publish_alone(conn, ob, &ev, &p.err));
+    sql(p.conn, "UPDATE outbox.meta SET version = version + 1");
+    outbox_close(ob);
+    PQreset(conn);
+    ck_ok(outbox_pg_open(&ob, conn, NULL, &p.err));
+    rc = publish_alone(conn, ob, &ev, &p.err);
+    ck_says(&p.err, rc, OUTBOX_ESCHEMA, "", "newer library");
+    outbox_close(ob);
+    PQfinish(conn);
+    place_close(&p);
+}
+END_TEST
+
 START_TEST(a_statement_timeout)
 {
     place p;
@@ -318,6 +406,8 @@ void add_error_tests(Suite *s)
 
     tcase_add_loop_test(tc, each_state, 0,
                         (int)(sizeof states / sizeof *states));
+    tcase_add_test(tc, a_disk_that_is_full);
+    tcase_add_test(tc, without_tables);
     tcase_add_test(tc, a_statement_timeout);
     tcase_add_test(tc, a_serialization_failure);
     tcase_add_test(tc, refused_at_the_commit);

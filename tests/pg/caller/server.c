@@ -120,6 +120,32 @@ START_TEST(a_wrong_password)
 }
 END_TEST
 
+/* As pg-cluster sets it up, this role needs one. */
+START_TEST(a_password_that_is_asked_for)
+{
+    place p;
+    char conninfo[800];
+    outbox_t *ob;
+
+    place_open(&p, NULL);
+    sql(p.conn, "CREATE ROLE sesame LOGIN PASSWORD 'open sesame'");
+    snprintf(conninfo, sizeof conninfo, "%s user=sesame password='%s'",
+             p.db->conninfo, "open sesame");
+    ck_ok(outbox_pg_connect(&ob, conninfo, NULL, &p.err));
+    outbox_close(ob);
+    snprintf(conninfo, sizeof conninfo, "%s user=sesame password='%s'",
+             p.db->conninfo, "shut your mouth");
+    int rc = outbox_pg_connect(&ob, conninfo, NULL, &p.err);
+    ck_says(&p.err, rc, OUTBOX_EDB, "28P01", "check user and password");
+    ck_assert_ptr_null(strstr(p.err.text, "mouth"));
+    snprintf(conninfo, sizeof conninfo, "%s user=sesame", p.db->conninfo);
+    rc = outbox_pg_connect(&ob, conninfo, NULL, &p.err);
+    ck_says(&p.err, rc, OUTBOX_EDB, "", "no password supplied");
+    sql(p.conn, "DROP ROLE sesame");
+    place_close(&p);
+}
+END_TEST
+
 START_TEST(no_slot_left)
 {
     refused_with("53300", "sorry, too many clients already",
@@ -204,6 +230,37 @@ START_TEST(a_role_at_its_limit)
              p.db->name);
     connect_fails(conninfo, OUTBOX_EDB, "53300", "too many connections");
     sql(p.conn, "DROP ROLE %s_few", p.db->name);
+    place_close(&p);
+}
+END_TEST
+
+/* All that max_connections allows.  A publisher that is connected goes on, and
+ * the next to come gets the slot that one leaves. */
+START_TEST(all_slots_taken)
+{
+    enum { MOST = 300 };
+    static PGconn *taken[MOST];
+    place p;
+    outbox_t *ob;
+    outbox_event ev = event("k");
+    int n = 0;
+
+    place_open(&p, NULL);
+    do {
+        ck_assert_int_lt(n, MOST);
+        taken[n] = PQconnectdb(p.db->conninfo);
+    } while (PQstatus(taken[n++]) == CONNECTION_OK);
+    connect_fails(p.db->conninfo, OUTBOX_EDB, "53300", "max_connections");
+    ck_ok(publish_alone(p.conn, p.ob, &ev, &p.err));
+    ck_assert_int_gt(n, 20);
+    for (int i = 0; i < n - 20; i++)
+        PQfinish(taken[i]);
+    for (int i = 0; outbox_pg_connect(&ob, p.db->conninfo, NULL, &p.err); i++)
+        ck_assert_msg(i < 1000 && strcmp(p.err.sqlstate, "53300") == 0, "%s",
+                      p.err.text);         /* they take a moment to go */
+    outbox_close(ob);
+    for (int i = n - 20; i < n; i++)
+        PQfinish(taken[i]);
     place_close(&p);
 }
 END_TEST
@@ -308,7 +365,9 @@ void add_server_tests(Suite *s)
     TCase *tc = suite_case(s, "server");
 
     tcase_add_test(tc, a_wrong_password);
+    tcase_add_test(tc, a_password_that_is_asked_for);
     tcase_add_test(tc, no_slot_left);
+    tcase_add_test(tc, all_slots_taken);
     tcase_add_test(tc, a_server_that_starts);
     tcase_add_test(tc, a_server_that_is_too_old);
     tcase_add_test(tc, something_else_that_listens);
