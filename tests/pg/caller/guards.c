@@ -290,6 +290,22 @@ START_TEST(the_inbox_commits_durably)
 }
 END_TEST
 
+/* Databases carry this number: a migration that was released never changes, a
+ * new one is added. */
+START_TEST(the_first_migration_is_what_it_was)
+{
+    place p;
+
+    place_open(&p, NULL);
+    PGresult *res = PQexec(p.conn, "SELECT checksum FROM outbox.migration"
+                                   " WHERE version = 1");
+    ck_assert_int_eq(PQntuples(res), 1);
+    ck_assert_str_eq(PQgetvalue(res, 0, 0), "2832669daade1489");
+    PQclear(res);
+    place_close(&p);
+}
+END_TEST
+
 void add_guard_tests(Suite *s)
 {
     TCase *tc = suite_case(s, "guards");
@@ -306,4 +322,5 @@ void add_guard_tests(Suite *s)
     tcase_add_test(tc, pooled_leaves_no_session_state);
     tcase_add_test(tc, quiet_can_be_prepared);
     tcase_add_test(tc, the_inbox_commits_durably);
+    tcase_add_test(tc, the_first_migration_is_what_it_was);
 }
