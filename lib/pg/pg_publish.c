@@ -509,21 +509,16 @@ int ob_pg_backlog(outbox_store *s, int64_t *events, outbox_error *err)
 
 /* ---- commit --------------------------------------------------------- */
 
-/* An effect that the broker thinks was had must survive a crash.  In an aborted
- * transaction it is a ROLLBACK, which says so. */
+/* In an aborted transaction it is a ROLLBACK, which says so. */
 int ob_pg_commit(outbox_store *s, outbox_error *err)
 {
-    static const char sql[] =
-        "SELECT pg_catalog.set_config('synchronous_commit', 'on', true) WHERE"
-        " pg_catalog.current_setting('synchronous_commit') = 'off';"
-        " COMMIT";
     ob_pg *st = (ob_pg *)s;
     int rc = ob_pg_transaction(st, err);
-    bool lost = PQtransactionStatus(st->conn) == PQTRANS_INERROR;
 
-    if (rc != OUTBOX_OK && !lost)
+    if (rc != OUTBOX_OK &&
+        PQtransactionStatus(st->conn) != PQTRANS_INERROR)
         return rc;
-    PGresult *res = PQexec(st->conn, lost ? "COMMIT" : sql);
+    PGresult *res = PQexec(st->conn, "COMMIT");
     rc = commit_code(st, res, "commit", err);
     PQclear(res);
     return rc;

@@ -133,9 +133,13 @@ OB_PG_STATEMENT(PG_BACKLOG,
     " (SELECT pg_catalog.count(*) FROM"
     " (SELECT 1 FROM \"outbox\".scheduled LIMIT $1) y)")
 
+/* An effect that the broker will think was had must survive a crash: with a
+ * mark in it, the transaction commits synchronously. */
 OB_PG_STATEMENT(PG_ACCEPT,
-    "INSERT INTO \"outbox\".inbox (consumer, id, is_uuid) VALUES ($1, $2, $3)"
-    " ON CONFLICT DO NOTHING")
+    "INSERT INTO \"outbox\".inbox (consumer, id, is_uuid) SELECT $1, $2, $3"
+    " WHERE CASE WHEN pg_catalog.current_setting('synchronous_commit') = 'off'"
+    " THEN pg_catalog.set_config('synchronous_commit', 'on', true) = 'on'"
+    " ELSE true END ON CONFLICT DO NOTHING")
 
 OB_PG_STATEMENT(PG_PRUNE,
     "DELETE FROM \"outbox\".inbox WHERE ctid = ANY (ARRAY(SELECT ctid"

@@ -267,9 +267,9 @@ START_TEST(quiet_can_be_prepared)
 }
 END_TEST
 
-/* inbox_commit() is durable whatever the session says; and the session says
- * it again afterwards. */
-START_TEST(the_inbox_commits_durably)
+/* A mark is durable whatever the session says, and whoever commits it; and
+ * the session says it again afterwards. */
+static void commit_durably(int by_hand)
 {
     place p;
 
@@ -279,7 +279,10 @@ START_TEST(the_inbox_commits_durably)
     ck_assert_int_eq(inbox_accept(p.ib, "c", "i", &p.err), 1);
     int64_t written = pg_number(p.conn, "SELECT pg_wal_lsn_diff("
                                         "pg_current_wal_insert_lsn(), '0/0')");
-    ck_ok(inbox_commit(p.ib, &p.err));
+    if (by_hand)
+        sql(p.conn, "COMMIT");
+    else
+        ck_ok(inbox_commit(p.ib, &p.err));
     ck_assert_int_ge(pg_number(p.conn, "SELECT pg_wal_lsn_diff("
                                        "pg_current_wal_flush_lsn(), '0/0')"),
                      written);
@@ -287,6 +290,12 @@ START_TEST(the_inbox_commits_durably)
                                "SELECT (current_setting("
                                "'synchronous_commit') = 'off')::int"), 1);
     place_close(&p);
+}
+
+START_TEST(the_inbox_commits_durably)
+{
+    commit_durably(0);
+    commit_durably(1);
 }
 END_TEST
 
