@@ -322,14 +322,16 @@ OB_PG_STATEMENT(PG_TIDY,
 OB_PG_STATEMENT(PG_SEGMENT,
     "UPDATE \"outbox\".meta SET seg = $2 WHERE seg = $1")
 /* Windows without events that all are past, but for the newest of them, which
- * is where the next one begins. */
+ * is where the next one begins.  Only the oldest are looked at: when one of
+ * them has events, so have those behind it. */
 OB_PG_STATEMENT(PG_DROP_WINDOWS,
     "DELETE FROM \"outbox\".\"window\" WHERE n = ANY (ARRAY(SELECT w.n"
-    " FROM \"outbox\".\"window\" w WHERE w.n < (SELECT p.n FROM " PG_PASSED
-    " p) AND EXISTS (SELECT FROM \"outbox\".\"window\" x"
+    " FROM (SELECT n FROM \"outbox\".\"window\" WHERE n < (SELECT p.n FROM "
+    PG_PASSED " p) ORDER BY n LIMIT 200) w"
+    " WHERE EXISTS (SELECT FROM \"outbox\".\"window\" x"
     " WHERE x.n = w.n + 1 AND pg_snapshot_xmax(x.hi) <= coalesce((SELECT xid"
     " FROM \"outbox\".log ORDER BY xid LIMIT 1),"
-    " pg_snapshot_xmax(pg_current_snapshot()))) ORDER BY w.n LIMIT 1000))")
+    " pg_snapshot_xmax(pg_current_snapshot())))))")
 OB_PG_STATEMENT(PG_TRIM_DEDUP,
     "DELETE FROM \"outbox\".dedup WHERE dedup_key = ANY (ARRAY(SELECT"
     " dedup_key FROM \"outbox\".dedup WHERE published_ms < " PG_NOW_MS

@@ -229,22 +229,28 @@ void pgbench_long(void)
 
 /* ---- ten times as long ------------------------------------------------- */
 
+/* CPU, too, for it depends less on what else the machine does. */
 void pgbench_backlog(void)
 {
     int64_t n = bench_quick ? 500000 : 10000000, seen = 0;
-    double rate[DECILES];
+    double rate[DECILES], cost[DECILES];
+    pgshop watch;
 
     bench_title(bench_text("a backlog of %s",
                            bench_count((double)n, "events")));
     fill(n, CHUNK);
+    pgshop_open(&watch, 0);
     outbox_relay_t *relay = pg_relay(swallow, &seen, "backlog", BENCH_KEEP);
     for (int i = 0; i < DECILES; i++) {
         int64_t before = seen;
-        double from = bench_now();
+        double from = bench_now(), cpu = bench_cpu() + pg_backend_cpu(&watch);
         step_until(relay, &seen, n * (i + 1) / DECILES);
         rate[i] = (double)(seen - before) / (bench_now() - from);
+        cost[i] = (bench_cpu() + pg_backend_cpu(&watch) - cpu) /
+                  (double)(seen - before);
     }
     outbox_relay_free(relay);
+    pgshop_close(&watch);
     for (int i = 0; i < DECILES; i += DECILES - 1)
         bench_row(i == 0 ? "first tenth" : "last tenth",
                   bench_count(rate[i], "events/s"),
@@ -252,6 +258,12 @@ void pgbench_backlog(void)
                   i == 0 ? "" : ">= 0.90",
                   i == 0 ? BENCH_INFO
                          : rate[i] >= 0.9 * rate[0] ? BENCH_OK : BENCH_MISS);
+    bench_row("  CPU of an event, relay and server, first tenth",
+              bench_text("%.2f us", cost[0] * 1e6), "", "", BENCH_INFO);
+    bench_row("  last tenth",
+              bench_text("%.2f us", cost[DECILES - 1] * 1e6),
+              bench_text("%.2f", cost[DECILES - 1] / cost[0]), "",
+              BENCH_INFO);
     double slowest = bench_percentile(rate, DECILES, 0);
     bench_row("slowest tenth", bench_count(slowest, "events/s"), "", "",
               BENCH_INFO);

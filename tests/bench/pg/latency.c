@@ -101,28 +101,6 @@ static void two_processes(const char *what, int n, int per_second)
     bench_samples_unmap(s, map);
 }
 
-/* Of the only other backend: a relay's. */
-static double backend_cpu(pgshop *watch)
-{
-    char path[40], text[400] = "";
-    unsigned long user = 0, system = 0;
-
-    snprintf(path, sizeof path, "/proc/%d/stat",
-             (int)pgshop_ask(watch, "SELECT max(pid) FROM pg_stat_activity"
-                                    " WHERE backend_type = 'client backend'"
-                                    " AND pid <> pg_backend_pid()"));
-    FILE *f = fopen(path, "r");
-    size_t n = f != NULL ? fread(text, 1, sizeof text - 1, f) : 0;
-    text[n] = '\0';
-    const char *rest = strrchr(text, ')');      /* behind the name */
-    if (rest == NULL ||
-        sscanf(rest + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u"
-                         " %lu %lu", &user, &system) != 2)
-        bench_die("%s: cannot read it", path);
-    fclose(f);
-    return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
-}
-
 /* The relay's own, and that of its backend. */
 static void idle(double seconds)
 {
@@ -137,9 +115,9 @@ static void idle(double seconds)
     publish_all(&s, 20, 100, 0);
     bench_await(&s, 20);
     nanosleep(&(struct timespec){ .tv_sec = 1 }, NULL);
-    double cpu = bench_cpu() + backend_cpu(&watch);
+    double cpu = bench_cpu() + pg_backend_cpu(&watch);
     nanosleep(&nap, NULL);
-    cpu = (bench_cpu() + backend_cpu(&watch) - cpu) / seconds * 100;
+    cpu = (bench_cpu() + pg_backend_cpu(&watch) - cpu) / seconds * 100;
     bench_stop(relay);
     pgshop_close(&watch);
     bench_row("CPU of an idle relay", bench_text("%.2f %%", cpu), "", "< 1 %",

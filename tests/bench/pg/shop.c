@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 const char *pg_conninfo(void)
 {
@@ -255,4 +256,25 @@ int pg_step(outbox_relay_t *relay, int timeout_ms)
     if (n != OUTBOX_EBUSY)
         bench_check(n, &err, "step");
     return n > 0 ? n : 0;
+}
+
+double pg_backend_cpu(pgshop *watch)
+{
+    char path[40], text[400] = "";
+    unsigned long user = 0, system = 0;
+
+    snprintf(path, sizeof path, "/proc/%d/stat",
+             (int)pgshop_ask(watch, "SELECT max(pid) FROM pg_stat_activity"
+                                    " WHERE backend_type = 'client backend'"
+                                    " AND pid <> pg_backend_pid()"));
+    FILE *f = fopen(path, "r");
+    size_t n = f != NULL ? fread(text, 1, sizeof text - 1, f) : 0;
+    text[n] = '\0';
+    const char *rest = strrchr(text, ')');      /* behind the name */
+    if (rest == NULL ||
+        sscanf(rest + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u"
+                         " %lu %lu", &user, &system) != 2)
+        bench_die("%s: cannot read it", path);
+    fclose(f);
+    return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
 }

@@ -47,6 +47,8 @@ void pgshop_prepared(pgshop *s, const char *name);
 outbox_relay_t *pg_relay(bench_send *send, void *ctx, const char *sub,
                          int64_t keep_ms);
 int pg_step(outbox_relay_t *relay, int timeout_ms);
+/* Of the only backend beside watch's: a relay's. */
+double pg_backend_cpu(pgshop *watch);
 
 /* ---- the parts --------------------------------------------------------- */
 
