@@ -195,6 +195,15 @@ static int64_t lying_free_ms(const outbox_relay_t *r)
     return longest;
 }
 
+static uint32_t staying(const outbox_relay_t *r)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < r->sub.lanes; i++)
+        n += r->lanes[i].mine && !r->lanes[i].leaving;
+    return n;
+}
+
 /* Who has less than its share while lanes lie free may have died just now:
  * the others share them without it, until its beat moves.  If it was merely
  * slow, it is given more time at the next such occasion. */
@@ -205,6 +214,10 @@ static void note_absent(outbox_relay_t *r)
 
     if (free_ms <= 2 * HURRY_MS)
         return;
+    if (staying(r) < fair_share(r)) {   /* they were kept from us, too */
+        r->dealt_ms = r->now_ms;
+        return;
+    }
     share_out(r, share);
     for (int i = 0; i < r->n_peers; i++) {
         ob_peer *p = &r->peers[i];
@@ -309,15 +322,6 @@ static void give_back(outbox_relay_t *r, uint32_t n)
             n--;
         }
     }
-}
-
-static uint32_t staying(const outbox_relay_t *r)
-{
-    uint32_t n = 0;
-
-    for (uint32_t i = 0; i < r->sub.lanes; i++)
-        n += r->lanes[i].mine && !r->lanes[i].leaving;
-    return n;
 }
 
 static void lane_seen(outbox_relay_t *r, const outbox_lane *seen)

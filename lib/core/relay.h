@@ -147,7 +147,7 @@ struct outbox_relay {
     ob_lane   lanes[OUTBOX_MAX_LANES];
     ob_peer   peers[OB_MAX_PEERS];
     int       n_peers;
-    int64_t   dealt_ms;         /* lanes of the absent were, to the others */
+    int64_t   dealt_ms;         /* lying free counts from then on */
     ob_blocked_set  blocked;
     ob_aside       *aside;
     enum ob_breaker breaker;

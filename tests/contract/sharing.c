@@ -600,6 +600,33 @@ START_TEST(a_slow_one_has_its_share_back)
 }
 END_TEST
 
+/* While it cannot take even its own share, what lies free says nothing about
+ * another one, which therefore need not wait for its next beat. */
+START_TEST(who_lacks_lanes_itself_takes_no_others)
+{
+    crowd c;
+    int shares[MOST];
+
+    crowd_open(&c, _i, 2);
+    crowd_join(&c, 0);
+    crowd_join(&c, 1);
+    mem_fail(c.w.db, MEM_ACQUIRE, 0, 1000, OUTBOX_EBUSY);
+    crowd_run(&c, 100);
+    c.hangs[1] = true;
+    crowd_run(&c, 200);
+    mem_fail(c.w.db, MEM_ACQUIRE, 0, 0, OUTBOX_OK);
+    c.hangs[1] = false;
+    for (int i = 0; i < 2; i++) {
+        vclock_advance(&c.clock[i], 50);
+        steps(c.r[i], 2);
+    }
+    measure(&c, shares);
+    ck_assert_int_eq(shares[0], LANES / 2);
+    ck_assert_int_eq(shares[1], LANES / 2);
+    crowd_close(&c);
+}
+END_TEST
+
 /* While the first drains, time passes 50 ms at a time. */
 typedef struct ending {
     crowd  *c;
@@ -781,6 +808,7 @@ void add_sharing_tests(Suite *s)
                         0, n_suts);
     tcase_add_loop_test(tc, only_its_own_lanes_wait_for_a_dead_one, 0, n_suts);
     tcase_add_loop_test(tc, a_slow_one_has_its_share_back, 0, n_suts);
+    tcase_add_loop_test(tc, who_lacks_lanes_itself_takes_no_others, 0, 1);
     tcase_add_loop_test(tc, nothing_waits_for_one_that_drains, 0, n_suts);
     tcase_add_loop_test(tc, after_a_lost_connection_all_is_read_again, 0,
                         n_suts);
