@@ -40,7 +40,8 @@
  *   outbox_relay(3)  Behind an event that was not settled what was saved may
  *              come again.  An outage forgives an event once.  Starts that
  *              kill are counted in a row, and anew when the cursor moves.  An
- *              attempt that was counted ahead stays when its answer is lost.
+ *              attempt that was counted ahead stays when the store fails and
+ *              the relay gives the lane back then.
  *              A process that is stopped between a look at its lease and the
  *              send may send in another's lane.
  */
@@ -383,6 +384,18 @@ static void trial_ends(sim *w, int s, lane *l)
     l->trying = -1;
 }
 
+/* An attempt that was counted ahead, and that the store did not let it take
+ * back, stays when it has not read the row again (outbox_relay(3)). */
+static void ahead_stays(process *p, uint32_t nth)
+{
+    for (int i = 0; i < p->w->n_log; i++) {
+        int e = p->w->log[i];
+        view *v = view_of(p->w, p->sub, e);
+        if (p->w->events[e].lane == nth && v->ahead_by == p->incarnation)
+            v->failures += v->ahead > v->failures + v->deaths;
+    }
+}
+
 static void cursor_moves(process *p, const outbox_lane *to)
 {
     sim *w = p->w;
@@ -413,6 +426,7 @@ static void cursor_moves(process *p, const outbox_lane *to)
     if (!to->release)
         return;
     record(w, M_RELEASE, to->lane, 0, 0, 0);
+    ahead_stays(p, to->lane);
     lane_forgotten(p, (int)to->lane);
     l->owner = 0;
 }
@@ -512,6 +526,7 @@ static void change(process *p, const outbox_change *c)
         check_attempts(p, e, c);
         note_room(p, e);
         v->ahead_by = p->incarnation;
+        v->ahead = c->row.attempts;
         break;
     case OUTBOX_UNPARK:
         tally(w, T_UNPARKED);
@@ -545,20 +560,6 @@ void judge_save(process *p, const outbox_lane *lanes, uint32_t n,
         change(p, &changes[i]);
     for (uint32_t i = 0; i < n; i++)
         cursor_moves(p, &lanes[i]);
-}
-
-/* An attempt that was counted ahead, for a send that is not made: it stays
- * when the relay stops before it has read the row again (outbox_relay(3)). */
-void judge_unanswered(process *p, const outbox_change *changes,
-                      size_t n_changes)
-{
-    for (size_t i = 0; i < n_changes; i++) {
-        int e = event_by_id(p->w, changes[i].row.id);
-        if (e < 0 || changes[i].kind != OUTBOX_AGAIN)
-            continue;
-        view *v = view_of(p->w, p->sub, e);
-        v->failures += changes[i].row.attempts > v->failures + v->deaths;
-    }
 }
 
 /* ---- what people do -------------------------------------------------- */

@@ -147,7 +147,7 @@ typedef struct view {
     uint32_t sent_by, acked_by, forgiven_by;    /* incarnations */
     uint32_t lost_by[SIM_RELAYS];       /* its last send vanished */
     uint32_t room_by;           /* parked by it, and not counted yet */
-    uint32_t ahead_by;          /* counted by it before a send */
+    uint32_t ahead_by, ahead;   /* counted by it before a send: so many */
     uint64_t sent_step, acked_step;
     uint64_t serial;            /* of its last send */
 } view;
@@ -375,9 +375,6 @@ void judge_acquire(process *p, const outbox_lane *lanes, uint32_t n);
 void judge_save(process *p, const outbox_lane *lanes, uint32_t n,
                 const outbox_change *changes, size_t n_changes);
 /* A start was noted, whether it is made or not. */
-/* That was done, and the relay does not know it. */
-void judge_unanswered(process *p, const outbox_change *changes,
-                      size_t n_changes);
 void judge_start(process *p, int64_t position);
 void judge_forget(process *p);          /* the store failed it */
 void judge_death(process *p);

@@ -195,10 +195,7 @@ static int sim_save(outbox_store *st, int64_t sub, const uint8_t me[16],
     }
     if (rc == OUTBOX_OK)
         judge_save(process_at(st), lanes, n, changes, n_changes);
-    int answer = leave(st, MEM_SAVE, rc, err);
-    if (rc == OUTBOX_OK && answer != OUTBOX_OK)
-        judge_unanswered(process_at(st), changes, n_changes);
-    return answer;
+    return leave(st, MEM_SAVE, rc, err);
 }
 
 static int sim_trial(outbox_store *st, int64_t sub, const uint8_t me[16],
