@@ -155,6 +155,37 @@ START_TEST(with_events_in_flight)
 }
 END_TEST
 
+/* The lanes are its own again when what was in flight is let go of: that must
+ * not move the new cursor, or a crash would lose what it went back for. */
+START_TEST(in_flight_and_then_a_crash)
+{
+    world w;
+    sut_link link;
+    outbox_relay_options opt;
+    outbox_error err;
+
+    world_open(&w, _i);
+    opt = relay_options(&w);
+    opt.keep_ms = HOUR_MS;
+    opt.lease_ms = 1000;
+    publish_numbers(&w, NULL, 0, 10);
+    outbox_relay_t *r = relay_open(&w, NULL, &opt, &link);
+    run_for(&w, r, 200, 50);
+    w.sink.rule = sink_pending;
+    publish_numbers(&w, NULL, 10, 10);
+    settle_down(r);
+    ck_ok(outbox_replay(w.ob, "default", 0, &err));
+    run_for(&w, r, 2000, 50);
+    ck_assert_uint_eq(sink_count(&w.sink), 40);
+    relay_crash(&w, r, &link);
+    w.sink.rule = NULL;
+    sink_forget(&w.sink);
+    drain_after_crash(&w, NULL, &opt);
+    ck_assert(sink_at_least(&w.sink, 0, 20));
+    world_close(&w);
+}
+END_TEST
+
 START_TEST(one_subscription_only)
 {
     site t;
@@ -255,6 +286,7 @@ void add_replay_tests(Suite *s)
     tcase_add_loop_test(tc, while_no_relay_runs, 0, n_suts);
     tcase_add_loop_test(tc, what_was_not_delivered_yet_still_comes, 0, n_suts);
     tcase_add_loop_test(tc, with_events_in_flight, 0, n_suts);
+    tcase_add_loop_test(tc, in_flight_and_then_a_crash, 0, n_suts);
     tcase_add_loop_test(tc, one_subscription_only, 0, n_suts);
     tcase_add_loop_test(tc, kept_for_the_one_that_wants_most, 0, n_suts);
     tcase_add_loop_test(tc, behind_a_dead_one, 0, n_suts);

@@ -29,7 +29,10 @@ START_TEST(not_before_its_time)
     ck_assert_uint_eq(database_stats(&t.w, NULL).scheduled, 1);
     ck_assert_uint_eq(database_stats(&t.w, NULL).lag, 0);
     time_pass(&t.w, t.r, 9950, 50);
+    site_end_relay(&t);                 /* a new one looks at once */
+    site_relay(&t);
     ck_assert_uint_eq(sink_count(&t.w.sink), 0);
+    ck_assert_uint_eq(database_stats(&t.w, NULL).scheduled, 1);
     time_pass(&t.w, t.r, 300, 50);
     ck_assert(sink_exactly(&t.w.sink, 1, 1));
     ck_assert_uint_eq(database_stats(&t.w, NULL).scheduled, 0);

@@ -326,6 +326,7 @@ START_TEST(a_late_ack_still_counts)
     vclock_advance(&w.clock, 1001);
     steps(r, 1);                        /* given up; the retry is far away */
     ck_assert_int_eq(sink_settle(&w.sink, 1, OUTBOX_REJECT), OUTBOX_ESTALE);
+    ck_assert_int_eq(sink_settle(&w.sink, 1, OUTBOX_RETRY), OUTBOX_ESTALE);
     sink_settle(&w.sink, 1, OUTBOX_ACK);
     run_for(&w, r, 400000, 10000);
     ck_assert_uint_eq(sink_times(&w.sink, 0), 1);

@@ -174,6 +174,37 @@ START_TEST(one_key_fills_the_window)
 }
 END_TEST
 
+static outbox_verdict retry_the_first(sink *s, const outbox_event *ev,
+                                      outbox_token token, outbox_error *why)
+{
+    (void)s, (void)token, (void)why;
+    return event_number(ev) == 0 ? OUTBOX_RETRY : OUTBOX_ACK;
+}
+
+/* The head of that key fails: it makes room, for another key might pass. */
+START_TEST(one_that_fails_with_a_window_full_behind_it)
+{
+    world w;
+    outbox_relay_options opt;
+    outbox_relay_t *r;
+
+    world_open(&w, _i);
+    w.sink.rule = retry_the_first;
+    opt = relay_options(&w);
+    opt.max_inflight = 5;
+    opt.retry_max_ms = 1000;
+    publish_numbers(&w, "k", 0, 20);
+    publish_numbers(&w, "other", 20, 1);
+    r = relay_open(&w, NULL, &opt, NULL);
+    run_for(&w, r, 20000, 50);
+    ck_assert_uint_eq(sink_times(&w.sink, 20), 1);
+    ck_assert_uint_eq(sink_times(&w.sink, 1), 0);
+    ck_assert_int_eq(w.sut->count(w.db, SUT_DEAD), 0);
+    relay_drop(r);
+    world_close(&w);
+}
+END_TEST
+
 void add_window_tests(Suite *s)
 {
     TCase *tc = suite_case(s, "window");
@@ -185,4 +216,6 @@ void add_window_tests(Suite *s)
                         n_suts);
     tcase_add_loop_test(tc, a_window_of_one, 0, n_suts);
     tcase_add_loop_test(tc, one_key_fills_the_window, 0, n_suts);
+    tcase_add_loop_test(tc, one_that_fails_with_a_window_full_behind_it, 0,
+                        n_suts);
 }
