@@ -9,7 +9,11 @@ dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 
 head -n 60 "$TOP/examples/orders.jsonl" >"$dir/orders.jsonl"
-for demo in demo ${PGHOST:+demo-pg}; do
+demos=demo
+case " $PARTS " in
+*' outbox-pg '*) demos='demo demo-pg' ;;
+esac
+for demo in $demos; do
     "$BUILD/examples/demo/$demo" "$dir/orders.jsonl" >"$dir/said" || {
         cat "$dir/said"
         exit 1
