@@ -356,14 +356,12 @@ static void ask_for(const ob_pg *st, const outbox_cursor *from,
         ob_pg_int8(p, ask->last);
 }
 
-/* More rows than were asked for: when they were few, more of them next time;
- * else fewer windows, and of one that is too long, slices. */
+/* More rows than were asked for: fewer windows next time, and of one that is
+ * too long, slices. */
 static void too_many(ob_pg_windows *w, const PGresult *res,
                      const ob_pg_ask *ask)
 {
     pace(w, res);
-    if (w->limit > ask->limit)
-        return;
     w->sliced = ask->last == ask->from.window;
     w->span = w->span > 1 ? w->span / 2 : 1;
 }
