@@ -8,12 +8,13 @@
 #   make check           install what is missing, build and run all tests
 #   make torture         kill publishers and relays, check what is left;
 #                        KILLS=2000 unless you say otherwise, SEED=n repeats;
-#                        then a small dose of make failover, and a storm
-#                        of EVENTS=10000000 in PostgreSQL
+#                        then a small dose of make failover, a storm
+#                        of EVENTS=10000000 in PostgreSQL, and make sim
 #   make failover        take relays from one another, lie about the time,
 #                        poison them; ROUNDS=500, PART=one of its parts
 #   make sim             relays, faults and time simulated from SEEDS=1000000
-#                        seeds; make check runs 2,000 of them, CI 10,000
+#                        seeds, 6 minutes on two cores; make check runs
+#                        2,000 of them, CI 10,000
 #   make mutants         break the library on purpose; the tests must see it
 #   make bench           measure against SQLite used by hand; BENCH=arguments;
 #                        STORE=pg for PostgreSQL
@@ -440,13 +441,16 @@ run-demo: $(DEMO)
 	@$< $(S)examples/orders.jsonl
 endif
 
-run-torture: $(TORTURE) $(FAILOVER) $(if $(WITH_PG),$(STORM))
+SIMULATE = $(SIM) --seeds 1 $(SEEDS) --jobs $(shell nproc)
+
+run-torture: $(TORTURE) $(FAILOVER) $(SIM) $(if $(WITH_PG),$(STORM))
 	@$(ENVIRONMENT) sh $(TOP)/tests/torture/run.sh
 	@$(ENVIRONMENT) DOSE=small sh $(TOP)/tests/failover/run.sh
 	$(if $(WITH_PG),@$(ENVIRONMENT) sh $(TOP)/tests/pg/storm.sh)
+	@$(SIMULATE)
 
 run-sim: $(SIM)
-	@$(SIM) --seeds 1 $(SEEDS) --jobs $(shell nproc)
+	@$(SIMULATE)
 
 run-failover: $(FAILOVER)
 	@$(ENVIRONMENT) sh $(TOP)/tests/failover/run.sh $(PART)
