@@ -145,7 +145,7 @@ int db_run(db_t *db, const char *sql, ...)
     res = run(db, sql, texts);
     va_end(texts);
     if (PQresultStatus(res) == PGRES_COMMAND_OK)
-        n = atoi(PQcmdTuples(res));
+        n = (int)strtol(PQcmdTuples(res), NULL, 10);
     PQclear(res);
     return n;
 }
