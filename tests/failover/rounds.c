@@ -22,7 +22,8 @@ typedef struct theatre {
     board b;
     rng rnd;
     int kills, stalls, stops, locked, troubles;
-    int64_t blow_us;            /* when one was last killed or stopped */
+    int64_t blow_us;            /* when one was last killed or stopped, */
+    bool blow_held;             /* which held up all writers */
     delays takeover, recovery, handover;
 } theatre;
 
@@ -85,6 +86,7 @@ static void play_kill(theatre *t, child *c)
     watch w;
 
     t->blow_us = from_us;
+    t->blow_held = false;
     child_kill(c);
     board_follow(&t->b, NULL);
     board_watch(&t->b, &w, c->run);
@@ -128,6 +130,7 @@ static void play_stall(theatre *t, child *c)
         taken = taken_up(t, &w, LEASE_MS + GIVE_UP_MS);
     locked = locked || (!taken && lock_is_held(t));
     t->locked += locked;
+    t->blow_held = locked;
     if (!taken && !locked)
         trouble(t, "nobody took the lanes of a stopped relay", c->run);
     left = LEASE_MS + rng_below(&t->rnd, LEASE_MS) -
@@ -140,7 +143,8 @@ static void play_stall(theatre *t, child *c)
 }
 
 /* A lane of which nothing was delivered since one was struck down may have
- * been that one's, a newcomer that had come to nothing yet. */
+ * been that one's, a newcomer that had come to nothing yet; it says nothing
+ * when that one held up everybody. */
 static void note_handovers(theatre *t, const watch *w)
 {
     for (int i = 0; i < LANES; i++) {
@@ -150,7 +154,8 @@ static void note_handovers(theatre *t, const watch *w)
         if (d->lane < 0)
             continue;
         if (w->last_us[i] <= t->blow_us) {
-            note_takeover(t, &t->takeover, d, t->blow_us);
+            if (!t->blow_held)
+                note_takeover(t, &t->takeover, d, t->blow_us);
             continue;
         }
         if (d->published_us > from_us)
