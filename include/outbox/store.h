@@ -41,7 +41,7 @@ typedef struct outbox_row {
                                    hash of the key, without one of the id */
     uint32_t     lane;          /* chain modulo the number of lanes */
     uint32_t     attempts;      /* failures that counted */
-    int64_t      published_ms;  /* set by the store's append */
+    int64_t      published_ms;  /* set by the store */
     int64_t      due_ms;        /* append: not into the log before; 0: now */
     int64_t      expires_ms;    /* 0: never */
     outbox_bytes topic, type, key, content_type;
@@ -156,12 +156,12 @@ struct outbox_store_ops {
      * (EREADONLY).  After an error the transaction is as usable as before,
      * and none of the n rows is in it. */
 
-    /* Write n rows in order, setting position and published_ms; then COMMIT
-     * if commit is not 0.  Rows with a dedup_key that is known are left out,
-     * rows that are due later wait outside the log.  OUTBOX_OK, or
-     * OUTBOX_DUPLICATE when one was left out; its position is 0, and that of
-     * no other, waiting or not.  EINDOUBT: the COMMIT's answer
-     * never came. */
+    /* Write n rows in order; then COMMIT if commit is not 0.  Rows with a
+     * dedup_key that is known are left out, rows that are due later wait
+     * outside the log.  OUTBOX_OK, or OUTBOX_DUPLICATE when one was left out;
+     * its position is set to 0, and that of any other to something else,
+     * which need not be where it is.  EINDOUBT: the COMMIT's answer never
+     * came. */
     int (*append)(outbox_store *st, outbox_row *rows, size_t n, int commit,
                   outbox_error *err);
     /* 1: marked now.  0: was marked before.  id is text, or the 16 bytes of a

@@ -226,11 +226,26 @@ int ob_pg_ready(ob_pg *st, outbox_error *err)
     return st->session != NULL ? OUTBOX_OK : ob_pg_session_find(st, err);
 }
 
+static char *put_hex(char *at, uint64_t v)
+{
+    do {
+        *at++ = "0123456789abcdef"[v & 15];
+        v >>= 4;
+    } while (v != 0);
+    return at;
+}
+
+/* By hand, for each publish does it twice; the digits come backwards. */
 void ob_pg_name(const ob_pg *st, enum ob_pg_stmt which,
                 char name[OB_PG_NAME_MAX])
 {
-    snprintf(name, OB_PG_NAME_MAX, "outbox_%p_%d", (void *)st->session,
-             (int)which);
+    char *at = name;
+
+    memcpy(at, "outbox_", 7);
+    at = put_hex(at + 7, (uintptr_t)st->session);
+    *at++ = '_';
+    at = put_hex(at, which);
+    *at = '\0';
 }
 
 static PGresult *result_of(ob_pg *st, int ok, const char *doing, int *rc,

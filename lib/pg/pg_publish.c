@@ -211,7 +211,7 @@ static enum ob_pg_stmt append_kind(const ob_pg_publish *p,
 
 static void segment_note(ob_pg_publish *p, const PGresult *res)
 {
-    int segment = ob_pg_get_int(res, 0, 3);
+    int segment = ob_pg_get_int(res, 0, 0);
 
     if (segment < 0 || segment >= OB_PG_SEGMENTS)
         return;
@@ -233,29 +233,27 @@ static int append_params(ob_pg *st, enum ob_pg_stmt which, ob_pg_params *p,
 
 /* ---- what came of it ------------------------------------------------ */
 
-/* Fills in the rows; OUTBOX_DUPLICATE when some were left out. */
-static int appended(ob_pg *st, enum ob_pg_stmt which, const PGresult *res,
+/* Notes which rows are in; OUTBOX_DUPLICATE when some were left out. */
+static int appended(ob_pg *st, enum ob_pg_stmt which, PGresult *res,
                     outbox_row *rows, size_t n, outbox_error *err)
 {
-    size_t got = (size_t)PQntuples(res);
+    bool rare = which == PG_APPEND_RARE;
+    size_t in = rare ? (size_t)PQntuples(res) : n;
+    unsigned long long written = strtoull(PQcmdTuples(res), NULL, 10);
 
-    for (size_t i = 0; i < n; i++)
-        rows[i].position = 0;
-    if (which == PG_APPEND && got == 1)
+    if (rare)
+        written = in > 0 ? (unsigned long long)ob_pg_get_int8(res, 0, 1) : 0;
+    if (written != in)
+        return outbox_error_set(err, OUTBOX_EDB, "publish: %llu of %zu "
+                                "events were written: is there a rule or "
+                                "trigger on the log?", written, in);
+    if (which == PG_APPEND)
         segment_note(st->publish, res);
-    for (size_t i = 0; i < got && got <= n; i++) {
-        size_t at = which != PG_APPEND_RARE
-                        ? i : (size_t)ob_pg_get_int8(res, (int)i, 2) - 1;
-        rows[at].position = ob_pg_get_int8(res, (int)i, 0);
-        rows[at].published_ms = ob_pg_get_int8(res, (int)i, 1);
-    }
-    if (got == n)
-        return OUTBOX_OK;
-    if (which == PG_APPEND_RARE && got < n)
-        return OUTBOX_DUPLICATE;
-    return outbox_error_set(err, OUTBOX_EDB, "publish: %zu of %zu events were "
-                            "written: is there a rule or trigger on the log?",
-                            got, n);
+    for (size_t i = 0; i < n; i++)
+        rows[i].position = !rare;
+    for (size_t i = 0; rare && i < in; i++)
+        rows[ob_pg_get_int8(res, (int)i, 0) - 1].position = 1;
+    return in < n ? OUTBOX_DUPLICATE : OUTBOX_OK;
 }
 
 static int append_only(ob_pg *st, enum ob_pg_stmt which,
@@ -358,7 +356,8 @@ static int pipeline_read(ob_pg *st, enum ob_pg_stmt which, outbox_row *rows,
                          size_t n, outbox_error *err)
 {
     PGresult *put = pipeline_result(st), *end = NULL;
-    bool good = PQresultStatus(put) == PGRES_TUPLES_OK;
+    bool good = PQresultStatus(put) == PGRES_TUPLES_OK ||
+                PQresultStatus(put) == PGRES_COMMAND_OK;
     int rc;
 
     if (put != NULL)

@@ -24,16 +24,20 @@ OB_PG_STATEMENT(PG_TABLES,
 
 OB_PG_STATEMENT(PG_META, "SELECT version, lanes FROM \"outbox\".meta")
 
-/* The bell: relays that sleep hold the lock (see pg_wait.c).  It is given back
- * at once, so that a long transaction keeps none from sleeping.  $10 NULL: it
- * is never rung. */
-#define PG_BELL(key, channel) \
-    "CASE WHEN " key "::pg_catalog.int8 IS NULL THEN NULL" \
+/* value, and the bell: relays that sleep hold the lock (see pg_wait.c).  It is
+ * given back at once, so that a long transaction keeps none from sleeping.  A
+ * key that is NULL: it is never rung.  It hides behind a value because a list
+ * of RETURNING would cost a publisher as much again. */
+#define PG_BELL(key, channel, value) \
+    "CASE WHEN " key "::pg_catalog.int8 IS NULL THEN " value \
     " WHEN pg_catalog.pg_try_advisory_lock(" key ") THEN" \
-    " CASE WHEN pg_catalog.pg_advisory_unlock(" key ") THEN NULL END" \
-    " ELSE pg_catalog.pg_notify(" channel ", '')::pg_catalog.text END"
-/* Tried once for all rows. */
-#define PG_BELL_ONCE(key, channel) " (SELECT " PG_BELL(key, channel) ")"
+    " CASE WHEN pg_catalog.pg_advisory_unlock(" key ")" \
+    " THEN " value " ELSE " value " END" \
+    " WHEN pg_catalog.pg_notify(" channel ", '') IS NULL" \
+    " THEN " value " ELSE " value " END"
+/* The segment that is written now; the bell rings once for all rows. */
+#define PG_SEG_NOW \
+    "(SELECT " PG_BELL("$10", "$11", "seg") " FROM \"outbox\".meta)"
 
 #define PG_EVENT \
     "lane, id, topic, type, key, content_type, headers, payload, expires_ms"
@@ -43,18 +47,20 @@ OB_PG_STATEMENT(PG_META, "SELECT version, lanes FROM \"outbox\".meta")
     " $4::pg_catalog.text[], $5::pg_catalog.text[], $6::pg_catalog.text[]," \
     " $7::pg_catalog.text[], $8::pg_catalog.bytea[], $9::bigint[]"
 
-/* Tells the segment, too, for those that follow. */
+/* Tells the segment, for those that follow; not by RETURNING seg, for which
+ * a publisher would have to be allowed to read the log. */
 OB_PG_STATEMENT(PG_APPEND,
-    "INSERT INTO \"outbox\".log (seg, " PG_EVENT ") VALUES"
-    " ((SELECT seg FROM \"outbox\".meta), $1, $2, $3, $4, $5, $6, $7, $8, $9)"
-    " RETURNING position, published_ms," PG_BELL("$10", "$11") ", seg")
+    "WITH now AS MATERIALIZED (SELECT seg FROM \"outbox\".meta),"
+    " put AS (INSERT INTO \"outbox\".log (seg, " PG_EVENT ")"
+    " SELECT " PG_BELL("$10", "$11", "seg") ","
+    " $1, $2, $3, $4, $5, $6, $7, $8, $9 FROM now RETURNING 1)"
+    " SELECT seg FROM now, put")
 
 /* Into a segment that is known: no routing to a partition, and no look at
  * meta, which together cost a third of the whole. */
 #define PG_APPEND_TO(seg) \
     "INSERT INTO \"outbox\".log_" seg " (seg, " PG_EVENT ") VALUES" \
-    " (" seg ", $1, $2, $3, $4, $5, $6, $7, $8, $9)" \
-    " RETURNING position, published_ms," PG_BELL("$10", "$11")
+    " (" PG_BELL("$10", "$11", seg) ", $1, $2, $3, $4, $5, $6, $7, $8, $9)"
 OB_PG_STATEMENT(PG_APPEND_0, PG_APPEND_TO("0"))
 OB_PG_STATEMENT(PG_APPEND_1, PG_APPEND_TO("1"))
 OB_PG_STATEMENT(PG_APPEND_2, PG_APPEND_TO("2"))
@@ -63,13 +69,12 @@ OB_PG_STATEMENT(PG_APPEND_3, PG_APPEND_TO("3"))
 /* Arrays keep their order; numbers are given as the rows come. */
 OB_PG_STATEMENT(PG_APPEND_MANY,
     "INSERT INTO \"outbox\".log (seg, " PG_EVENT ")"
-    " SELECT (SELECT seg FROM \"outbox\".meta), * FROM"
-    " unnest(" PG_EVENT_ARRAYS ")"
-    " RETURNING position, published_ms," PG_BELL_ONCE("$10", "$11"))
+    " SELECT " PG_SEG_NOW ", * FROM unnest(" PG_EVENT_ARRAYS ")")
 
 /* With keys to claim ($12) and times to wait for ($13).  Of a key that comes
  * twice the first event counts.  Keys are claimed in their own order, or two
- * publishers could wait for each other. */
+ * publishers could wait for each other.  Tells which of the rows are in, and
+ * how many were written. */
 OB_PG_STATEMENT(PG_APPEND_RARE,
     "WITH given AS MATERIALIZED (SELECT *, " PG_NOW_MS " AS now_ms FROM"
     " unnest(" PG_EVENT_ARRAYS ", $12::pg_catalog.text[], $13::bigint[])"
@@ -84,22 +89,13 @@ OB_PG_STATEMENT(PG_APPEND_RARE,
     " n = (SELECT pg_catalog.min(n) FROM given o"
     " WHERE o.dedup_key = g.dedup_key))),"
     " logged AS (INSERT INTO \"outbox\".log (seg, " PG_EVENT ")"
-    " SELECT (SELECT seg FROM \"outbox\".meta), " PG_EVENT
-    " FROM fresh WHERE NOT waits ORDER BY n"
-    " RETURNING position, published_ms," PG_BELL_ONCE("$10", "$11") " AS bell),"
+    " SELECT " PG_SEG_NOW ", " PG_EVENT
+    " FROM fresh WHERE NOT waits ORDER BY n RETURNING 1),"
     " waiting AS (INSERT INTO \"outbox\".scheduled (due_ms, " PG_EVENT ")"
     " SELECT due_ms, " PG_EVENT " FROM fresh WHERE waits ORDER BY n"
-    " RETURNING seq, published_ms,"
-    " " PG_BELL_ONCE("$10", "$11") " AS bell)"
-    " SELECT coalesce(l.position, -w.seq),"
-    " coalesce(l.published_ms, w.published_ms), f.n FROM"
-    " (SELECT n, waits, pg_catalog.row_number()"
-    " OVER (PARTITION BY waits ORDER BY n) AS r FROM fresh) f"
-    " LEFT JOIN (SELECT *,"
-    " pg_catalog.row_number() OVER (ORDER BY position) AS r FROM logged) l"
-    " ON NOT f.waits AND l.r = f.r LEFT JOIN (SELECT *,"
-    " pg_catalog.row_number() OVER (ORDER BY seq) AS r FROM waiting) w"
-    " ON f.waits AND w.r = f.r ORDER BY f.n")
+    " RETURNING (SELECT " PG_BELL("$10", "$11", "1") "))"
+    " SELECT n, (SELECT pg_catalog.count(*) FROM logged) +"
+    " (SELECT pg_catalog.count(*) FROM waiting) FROM fresh")
 
 OB_PG_STATEMENT(PG_LOCK_KEYS,
     "SELECT pg_catalog.pg_advisory_xact_lock(k)"

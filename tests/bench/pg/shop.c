@@ -78,7 +78,7 @@ void pgshop_create(void)
     connect_shop(&s);
     snprintf(sql, sizeof sql,
              "DROP SCHEMA IF EXISTS outbox CASCADE;"
-             "DROP TABLE IF EXISTS account, orders, hand;"
+             "DROP TABLE IF EXISTS account, orders, hand, bare;"
              "CREATE TABLE account (id int PRIMARY KEY, paid bigint)"
              " WITH (fillfactor = 50);"
              "CREATE TABLE orders (id bigserial PRIMARY KEY, account int,"
@@ -87,6 +87,7 @@ void pgshop_create(void)
              " DEFAULT gen_random_uuid(), topic text NOT NULL, type text,"
              " key text, payload bytea NOT NULL, published timestamptz"
              " NOT NULL DEFAULT now());"
+             "CREATE TABLE bare (key text, payload bytea);"
              "INSERT INTO account SELECT i, 0 FROM generate_series(0, %d) i",
              PG_ACCOUNTS - 1);
     pgshop_do(&s, sql);
@@ -116,6 +117,7 @@ void pgshop_open(pgshop *s, uint32_t flags)
                         " VALUES ($1::int, $2::int, 'paid')");
     prepare(s, "hand", "INSERT INTO hand (topic, type, key, payload)"
                        " VALUES ('orders', 'order.paid', $1, $2)");
+    prepare(s, "bare", "INSERT INTO bare (key, payload) VALUES ($1, $2)");
     bench_check(outbox_pg_open(&s->ob, s->conn, &opt, &err), &err, "open");
     for (int i = 0; i < BENCH_PAYLOAD; i++)
         s->payload[i] = (unsigned char)('a' + i % 26);
@@ -180,7 +182,18 @@ void pgshop_publish_commit(pgshop *s)
                 "publish_commit");
 }
 
-void pgshop_hand_commit(pgshop *s)
+void pgshop_hand(pgshop *s)
+{
+    outbox_event ev;
+
+    pgshop_fill(s, &ev);
+    const char *values[] = { s->key, (const char *)s->payload };
+    const int lengths[] = { 0, sizeof s->payload }, formats[] = { 0, 1 };
+    look(s, PQexecPrepared(s->conn, "hand", 2, values, lengths, formats, 1),
+         "hand");
+}
+
+void pgshop_hand_commit(pgshop *s, const char *insert)
 {
     outbox_event ev;
 
@@ -188,7 +201,7 @@ void pgshop_hand_commit(pgshop *s)
     const char *values[] = { s->key, (const char *)s->payload };
     const int lengths[] = { 0, sizeof s->payload }, formats[] = { 0, 1 };
     if (!PQenterPipelineMode(s->conn) ||
-        !PQsendQueryPrepared(s->conn, "hand", 2, values, lengths, formats,
+        !PQsendQueryPrepared(s->conn, insert, 2, values, lengths, formats,
                              1) ||
         !PQsendQueryPrepared(s->conn, "commit", 0, NULL, NULL, NULL, 1) ||
         !PQpipelineSync(s->conn))

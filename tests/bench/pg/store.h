@@ -36,9 +36,10 @@ void pgshop_commit(pgshop *s);
 void pgshop_fill(pgshop *s, outbox_event *ev);
 void pgshop_publish(pgshop *s);
 void pgshop_publish_commit(pgshop *s);
-/* What one would write without a library: an INSERT and COMMIT in one round
- * trip. */
-void pgshop_hand_commit(pgshop *s);
+/* What one would write without a library: an INSERT; and one with COMMIT in
+ * the same round trip. */
+void pgshop_hand(pgshop *s);
+void pgshop_hand_commit(pgshop *s, const char *insert);
 /* n events in one call, of the keys that follow. */
 void pgshop_publish_many(pgshop *s, int n);
 /* A prepared statement without parameters. */

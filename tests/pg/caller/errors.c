@@ -388,14 +388,20 @@ START_TEST(a_trigger_that_swallows_events)
 {
     place p;
     outbox_event ev = event("k");
+    const outbox_event *at[] = { &ev, &ev };
 
     place_open(&p, NULL);
+    ck_ok(publish_alone(p.conn, p.ob, &ev, &p.err));
     sql(p.conn, "CREATE FUNCTION public.swallow() RETURNS trigger"
                 " LANGUAGE plpgsql AS $$BEGIN RETURN NULL; END$$;"
                 "CREATE TRIGGER swallow BEFORE INSERT ON outbox.log_0"
                 " FOR EACH ROW EXECUTE FUNCTION public.swallow()");
     int rc = publish_alone(p.conn, p.ob, &ev, &p.err);
-    ck_says(&p.err, rc, OUTBOX_EDB, "", "trigger");
+    ck_says(&p.err, rc, OUTBOX_EDB, "", "0 of 1");
+    sql(p.conn, "BEGIN");
+    rc = outbox_publish_many(p.ob, at, 2, &p.err);
+    ck_says(&p.err, rc, OUTBOX_EDB, "", "0 of 2");
+    sql(p.conn, "ROLLBACK");
     place_close(&p);
 }
 END_TEST
