@@ -73,7 +73,7 @@ static void crowd_open(crowd *c, bench_side *side, transaction *tx, int n,
     memset(c, 0, sizeof *c);
     c->tx = tx;
     c->n = n;
-    c->seconds = bench_quick ? 0.2 : 0.5;
+    c->seconds = 0.1;
     for (int i = 0; i < n; i++) {
         pgshop_open(&c->shop[i], flags);
         tx(&c->shop[i]);                /* prepares what is to be prepared */
@@ -134,6 +134,12 @@ static void bare(pgshop *s)
     pgshop_hand_commit(s, "bare");
 }
 
+/* Short ones: the machine is not the same from one second to the next. */
+static int turns(void)
+{
+    return bench_quick ? 4 : 10;
+}
+
 /* Those by hand tell what is to be had on this machine. */
 static const struct {
     const char  *name;
@@ -157,7 +163,7 @@ static void clients(int n, int rounds)
     pgshop_create();
     for (int i = 0; i < WAYS; i++)
         crowd_open(&c[i], &side[i], ways[i].tx, n, 0);
-    bench_duel(side, WAYS, rounds, 2);
+    bench_duel(side, WAYS, rounds, turns());
     bench_title(bench_text("publish, %d client%s, one event", n,
                            n > 1 ? "s" : ""));
     for (int i = 0; i < WAYS; i++) {
@@ -177,7 +183,7 @@ static void doorbell(int rounds)
     crowd_open(&c[0], &side[0], published_and_committed, MOST_CLIENTS,
                OUTBOX_QUIET);
     crowd_open(&c[1], &side[1], published_and_committed, MOST_CLIENTS, 0);
-    bench_duel(side, 2, rounds, 2);
+    bench_duel(side, 2, rounds, turns());
     bench_title("the sleep lock, 8 busy clients");
     bench_rate_row("OUTBOX_QUIET", "tx/s", &side[0], &side[0], rounds, 0);
     bench_rate_row("with the sleep lock", "tx/s", &side[1], &side[0], rounds,
