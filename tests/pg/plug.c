@@ -35,26 +35,41 @@ void plug_run(const char *format, ...)
 
 static void cluster(const char *verb, const plug *p, const char *more)
 {
-    plug_run("sh '%s' %s '%s' %s", setting("OUTBOX_PG_CLUSTER"), verb, p->dir,
-             more);
+    const char *bin = p->bin != NULL ? p->bin : getenv("OUTBOX_PG_BIN");
+
+    plug_run("OUTBOX_PG_BIN='%s' sh '%s' %s '%s' %s", bin != NULL ? bin : "",
+             setting("OUTBOX_PG_CLUSTER"), verb, p->dir, more);
 }
 
 static void name(plug *p)
 {
     static int count;
 
+    p->bin = NULL;
     snprintf(p->dir, sizeof p->dir, "%s/plug%d_%d",
              setting("OUTBOX_TEST_PGDIR"), (int)getpid(), count++);
     snprintf(p->conninfo, sizeof p->conninfo,
              "host=%s user=postgres dbname=postgres", p->dir);
 }
 
-void plug_in(plug *p, const char *settings)
+static void make(plug *p, const char *settings)
 {
-    name(p);
     cluster("make", p, settings);
     plug_start(p);
     setenv("OUTBOX_TEST_PG", p->conninfo, 1);
+}
+
+void plug_in(plug *p, const char *settings)
+{
+    name(p);
+    make(p, settings);
+}
+
+void plug_in_old(plug *p, const char *settings)
+{
+    name(p);
+    p->bin = getenv("OUTBOX_PG_OLD_BIN");
+    make(p, settings);
 }
 
 void plug_start(plug *p)
@@ -115,11 +130,12 @@ void plug_upgrade(plug *to, plug *from, const char *settings)
     name(to);
     cluster("make", to, settings);
     snprintf(command, sizeof command,
-             "pg_upgrade -b \"$bin\" -B \"$bin\" -d '%s/data' -D '%s/data'"
-             " -s '%s' -U postgres", from->dir, to->dir, to->dir);
-    plug_run("cd '%s' && bin=$(sh '%s' bin) && PATH=\"$bin:$PATH\" HOME=$PWD"
-             " sh '%s' as . %s >upgrade.log 2>&1 || { cat upgrade.log >&2;"
-             " false; }", to->dir, setting("OUTBOX_PG_CLUSTER"),
+             "pg_upgrade -b \"${old:-$bin}\" -B \"$bin\" -d '%s/data'"
+             " -D '%s/data' -s '%s' -U postgres", from->dir, to->dir, to->dir);
+    plug_run("cd '%s' && old='%s' bin=$(sh '%s' bin) && PATH=\"$bin:$PATH\""
+             " HOME=$PWD sh '%s' as . %s >upgrade.log 2>&1 ||"
+             " { cat upgrade.log >&2; false; }", to->dir,
+             from->bin != NULL ? from->bin : "", setting("OUTBOX_PG_CLUSTER"),
              setting("OUTBOX_PG_CLUSTER"), command);
     plug_start(to);
     setenv("OUTBOX_TEST_PG", to->conninfo, 1);

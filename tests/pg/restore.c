@@ -135,7 +135,10 @@ static void moved(bool upgrade, bool publish_first)
     plug a, b;
     world w;
 
-    plug_in(&a, "fsync=off");
+    if (upgrade)
+        plug_in_old(&a, "fsync=off");
+    else
+        plug_in(&a, "fsync=off");
     world_open(&w, WHICH);
     for (int i = 0; i < 300; i++)
         ck_ok(w.sut->work(w.app));      /* numbers that the new one lacks */

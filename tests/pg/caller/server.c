@@ -128,7 +128,8 @@ START_TEST(a_password_that_is_asked_for)
     outbox_t *ob;
 
     place_open(&p, NULL);
-    sql(p.conn, "CREATE ROLE sesame LOGIN PASSWORD 'open sesame'");
+    sql(p.conn, "SET password_encryption = 'scram-sha-256';"
+                "CREATE ROLE sesame LOGIN PASSWORD 'open sesame'");
     snprintf(conninfo, sizeof conninfo, "%s user=sesame password='%s'",
              p.db->conninfo, "open sesame");
     ck_ok(outbox_pg_connect(&ob, conninfo, NULL, &p.err));
