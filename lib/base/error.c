@@ -28,10 +28,10 @@ static const struct {
     { OUTBOX_ESCHEMA, "tables missing or of another version" },
     { OUTBOX_EFULL, "the backlog is at its limit" },
     { OUTBOX_EDB, "the database reported an error" },
-    { OUTBOX_ESTALE, "settled before, or the lease is lost" },
+    { OUTBOX_ESTALE, "settled before, the lease lost, or the log replaced" },
     { OUTBOX_ETIMEOUT, "not done within the time given" },
     { OUTBOX_EFORK, "the handle was made in another process" },
-    { OUTBOX_ENOENT, "no such thing" },
+    { OUTBOX_ENOENT, "no such subscription or dead event" },
     { OUTBOX_EINDOUBT, "COMMIT was sent, its answer never came" },
 };
 

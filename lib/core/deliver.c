@@ -463,6 +463,19 @@ static void why_note(outbox_relay_t *r, ob_slot *s, const char *why)
     pthread_mutex_unlock(&r->lock);
 }
 
+/* An answer that is none counts as OUTBOX_RETRY, and is its reason. */
+static outbox_verdict verdict_of(const outbox_relay_t *r, outbox_verdict v,
+                                 outbox_error *why)
+{
+    if (v != OUTBOX_ACK && v != OUTBOX_PENDING && v != OUTBOX_RETRY &&
+        v != OUTBOX_REJECT) {
+        outbox_error_set(why, OUTBOX_EINVAL, "transport %s answered %d, which "
+                         "is no verdict", r->tp.name, (int)v);
+        v = OUTBOX_RETRY;
+    }
+    return v;
+}
+
 /* An error means that it was not sent, and that the store is in trouble. */
 static int send_one(outbox_relay_t *r, ob_slot *s, outbox_verdict *v,
                     outbox_error *why)
@@ -488,7 +501,7 @@ static int send_one(outbox_relay_t *r, ob_slot *s, outbox_verdict *v,
         ev.attempt = (int32_t)(s->attempts + s->tries);
         outbox_token token = { ev.position, s->last_send };
         OB_FAILPOINT("relay.before_send");
-        *v = r->tp.send(r->tp.ctx, &ev, token, why);
+        *v = verdict_of(r, r->tp.send(r->tp.ctx, &ev, token, why), why);
         OB_FAILPOINT("relay.after_send");
     }
     if (*v != OUTBOX_ACK && *v != OUTBOX_PENDING)

@@ -8,6 +8,7 @@
 #include "core.h"
 
 #include <stdio.h>
+#include <strings.h>
 
 /* ---- headers -------------------------------------------------------- */
 
@@ -332,7 +333,7 @@ int ob_event_of_row(const outbox_allocator *mem, ob_scratch *scratch,
 static const char *header_of(const outbox_event *ev, const char *name)
 {
     for (size_t i = 0; i < ev->n_headers; i++) {
-        if (strcmp(ev->headers[i].name, name) == 0)
+        if (strcasecmp(ev->headers[i].name, name) == 0)
             return ev->headers[i].value;
     }
     return NULL;

@@ -64,9 +64,10 @@ void ob_lease_lost(outbox_relay_t *r, uint32_t lane)
     ob_blocked_drop_lane(r, lane);
 }
 
-static void lost_by_rival(outbox_relay_t *r, uint32_t lane)
+void ob_lease_taken(outbox_relay_t *r, uint32_t lane)
 {
-    ob_relay_log(r, LOG_WARNING, "lane %u was taken over", (unsigned)lane);
+    ob_relay_log(r, LOG_WARNING, "lane %u was taken over, by another relay or "
+                 "for a replay", (unsigned)lane);
     r->stats.leases_lost++;
     ob_lease_lost(r, lane);
 }
@@ -330,7 +331,7 @@ static void lane_seen(outbox_relay_t *r, const outbox_lane *seen)
 
     if (l->mine && (l->token != seen->token ||
                     memcmp(seen->owner, r->id, 16) != 0))
-        lost_by_rival(r, seen->lane);
+        ob_lease_taken(r, seen->lane);
     watch(r, seen);
 }
 

@@ -210,8 +210,8 @@ static void log_fate(outbox_relay_t *r, const ob_slot *s)
     if (s->fate != OUTBOX_BURY)
         return;
     ob_uuid_format(s->cursor.id, id);
-    ob_relay_log(r, LOG_ERR, "event %s is dead after %u attempts: %s", id,
-                 (unsigned)s->attempts, s->why != NULL ? s->why : "");
+    ob_relay_log(r, LOG_ERR, "event %s is dead, attempts: %u, the last: %s",
+                 id, (unsigned)s->attempts, ob_slot_reason(s));
 }
 
 static void start_ends(outbox_relay_t *r, const ob_slot *s)
@@ -273,10 +273,7 @@ static void save_refused(outbox_relay_t *r, const outbox_lane *io, uint32_t n)
     for (uint32_t i = 0; i < n; i++) {
         if (io[i].held)
             continue;
-        ob_relay_log(r, LOG_WARNING, "lane %u was taken over",
-                     (unsigned)io[i].lane);
-        r->stats.leases_lost++;
-        ob_lease_lost(r, io[i].lane);
+        ob_lease_taken(r, io[i].lane);
     }
 }
 

@@ -195,6 +195,7 @@ int ob_relay_options(outbox_relay_t *r, const outbox_transport *tp,
 int  ob_lease_turn(outbox_relay_t *r, outbox_error *err);
 bool ob_lease_valid(const outbox_relay_t *r, int64_t now_ms);
 void ob_lease_lost(outbox_relay_t *r, uint32_t lane);
+void ob_lease_taken(outbox_relay_t *r, uint32_t lane);  /* by others */
 uint32_t ob_lease_count(const outbox_relay_t *r);
 /* Lanes that are ours in the store, and not here. */
 uint32_t ob_lease_forgotten(const outbox_relay_t *r);

@@ -209,7 +209,7 @@ int outbox_relay_step(outbox_relay_t *r, int timeout_ms, outbox_error *err)
     int rc = relay_check(r, err);
 
     if (rc == OUTBOX_OK && timeout_ms < 0)
-        rc = outbox_error_set(err, OUTBOX_EINVAL, "timeout_ms is negative");
+        rc = outbox_error_set(err, OUTBOX_EINVAL, "timeout_ms is negative: give 0 or more");
     if (rc == OUTBOX_OK)
         rc = step_enter(r, false, err);
     if (rc != OUTBOX_OK)
@@ -455,7 +455,7 @@ int outbox_relay_stop(outbox_relay_t *r, int timeout_ms, outbox_error *err)
     if (rc != OUTBOX_OK)
         return rc;
     if (timeout_ms < 0)
-        return outbox_error_set(err, OUTBOX_EINVAL, "timeout_ms is negative");
+        return outbox_error_set(err, OUTBOX_EINVAL, "timeout_ms is negative: give 0 or more");
     pthread_mutex_lock(&r->lock);
     bool running = r->running;
     pthread_mutex_unlock(&r->lock);

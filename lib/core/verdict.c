@@ -71,7 +71,7 @@ static void note_pass(outbox_relay_t *r, const ob_slot *s)
     r->has_records = true;
 }
 
-static void breaker_open(outbox_relay_t *r, bool longer)
+static void breaker_open(outbox_relay_t *r, const ob_slot *s, bool longer)
 {
     int64_t most = (int64_t)r->opt.breaker_ms * MAX_PAUSE_FACTOR;
 
@@ -79,8 +79,8 @@ static void breaker_open(outbox_relay_t *r, bool longer)
         r->breaker_pause_ms = r->opt.breaker_ms;
         r->doubtful = r->probe_failed = true;
         ob_relay_log(r, LOG_WARNING,
-                     "breaker open: %u events in a row failed",
-                     (unsigned)r->win.suspects);
+                     "breaker open: %u events in a row failed, the last: %s",
+                     (unsigned)r->win.suspects, ob_slot_reason(s));
     } else if (longer) {
         r->breaker_pause_ms *= 2;
     }
@@ -93,11 +93,11 @@ static void breaker_open(outbox_relay_t *r, bool longer)
 
 /* The probe failed.  A stranger's failure proves little where others are known
  * to pass. */
-static void probe_failed(outbox_relay_t *r, bool witness)
+static void probe_failed(outbox_relay_t *r, const ob_slot *s, bool witness)
 {
     r->doubtful = r->doubtful && !witness;
     r->probe_failed = true;
-    breaker_open(r, witness || !r->has_records);
+    breaker_open(r, s, witness || !r->has_records);
 }
 
 /* Those that are not forgiven stay suspect, and are convicted next. */
@@ -326,7 +326,7 @@ static void failed(outbox_relay_t *r, ob_slot *s)
     if (s->precounted || is_recalled(r, s)) {
         park(r, s, 0);                  /* writes the count back, too */
         if (r->breaker == OB_HALF_OPEN)
-            probe_failed(r, witness);
+            probe_failed(r, s, witness);
         return;
     }
     ob_window_wait(&r->win, s, r->now_ms + ob_backoff(r, s->tries));
@@ -335,10 +335,10 @@ static void failed(outbox_relay_t *r, ob_slot *s)
     s->passes = r->passes;
     deadline_note(r, s->when_ms);
     if (r->breaker == OB_HALF_OPEN)
-        probe_failed(r, witness);
+        probe_failed(r, s, witness);
     else if (r->breaker == OB_CLOSED &&
              r->win.suspects >= r->opt.breaker_failures)
-        breaker_open(r, false);
+        breaker_open(r, s, false);
 }
 
 /* Called with the lock held, as all of this file. */

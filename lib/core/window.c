@@ -661,6 +661,11 @@ void ob_slot_why(ob_window *w, ob_slot *s, const char *why)
     s->why = why != NULL && *why != '\0' ? ob_strdup(&w->mem, why) : NULL;
 }
 
+const char *ob_slot_reason(const ob_slot *s)
+{
+    return s->why != NULL ? s->why : "no reason given";
+}
+
 bool ob_slot_has_key(const ob_slot *s)
 {
     return s->len[2] != OB_NO_TEXT;

@@ -132,6 +132,7 @@ ob_slot *ob_window_oldest_finished(ob_window *w);
 void ob_window_retire(ob_window *w);
 
 void ob_slot_why(ob_window *w, ob_slot *s, const char *why);
+const char *ob_slot_reason(const ob_slot *s);   /* never NULL */
 bool ob_slot_has_key(const ob_slot *s);
 void ob_slot_row(const ob_slot *s, outbox_row *row);
 

@@ -131,8 +131,19 @@ static int migrate_once(ob_sqlite *st, uint32_t lanes, outbox_error *err)
 
     if (rc != OUTBOX_OK)
         return rc;
-    st->checked = false;
     return ob_sqlite_end(st, upgrade(st, lanes, err), err);
+}
+
+/* Nothing is to be done, which needs no lock that a writer may have.  What is
+ * wrong is found again, and told, under the lock. */
+static bool is_current(ob_sqlite *st)
+{
+    outbox_error err;
+    int version = 0;
+
+    return sqlite3_get_autocommit(st->db) &&
+           applied(st, &version, &err) == OUTBOX_OK &&
+           version == OB_SQLITE_VERSION;
 }
 
 /* The caller's connection may have no busy handler, and cannot be asked.  In
@@ -141,11 +152,15 @@ int ob_sqlite_migrate(outbox_store *s, uint32_t lanes, outbox_error *err)
 {
     int64_t until_us = outbox_monotonic_us() + MIGRATE_WAIT_MS * 1000;
     struct timespec pause = { 0, 1000000 };
-    int rc = ob_sqlite_connected((ob_sqlite *)s, err);
+    ob_sqlite *st = (ob_sqlite *)s;
+    int rc = ob_sqlite_connected(st, err);
 
     if (rc != OUTBOX_OK)
         return rc;
-    while ((rc = migrate_once((ob_sqlite *)s, lanes, err)) == OUTBOX_EBUSY &&
+    st->checked = false;
+    if (is_current(st))
+        return OUTBOX_OK;
+    while ((rc = migrate_once(st, lanes, err)) == OUTBOX_EBUSY &&
            outbox_monotonic_us() < until_us)
         nanosleep(&pause, NULL);
     return rc;

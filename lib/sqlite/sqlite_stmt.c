@@ -229,6 +229,17 @@ static int code_of(ob_sqlite *st, int native)
     }
 }
 
+static const char *remedy(const ob_sqlite *st, int code)
+{
+    if (code == OUTBOX_ESCHEMA)
+        return ": run outbox_migrate()";
+    if (code == OUTBOX_EBUSY)
+        return sqlite3_get_autocommit(st->db)
+                   ? ": try again"
+                   : ": roll back and run the transaction again";
+    return "";
+}
+
 /* The limit is the connection's own: the application may have lowered it. */
 static int report(ob_sqlite *st, int native, const char *text,
                   const char *doing, outbox_error *err)
@@ -241,8 +252,7 @@ static int report(ob_sqlite *st, int native, const char *text,
                          sqlite3_limit(st->db, SQLITE_LIMIT_LENGTH, -1));
     else
         outbox_error_set(err, code, "%s: %s%s", doing, text,
-                         code == OUTBOX_ESCHEMA ? ": run outbox_migrate()"
-                                                : "");
+                         remedy(st, code));
     if (err != NULL)
         err->native = native;
     /* After these the connection itself is in doubt; read-only may mean that

@@ -143,8 +143,8 @@ int ob_sqlite_notice(outbox_store *s, int nth, char *text, size_t size)
 
     if (wal && sqlite3_libversion_number() < WAL_RESET_FIXED && n++ == nth) {
         snprintf(text, size, "SQLite %s may corrupt a WAL database when one "
-                 "connection checkpoints while another writes; this relay "
-                 "never does, see outbox_sqlite(3)", sqlite3_libversion());
+                 "connection checkpoints while another writes: update to "
+                 "3.51.3, or see outbox_sqlite(3)", sqlite3_libversion());
         return 1;
     }
     if (!wal && n++ == nth) {

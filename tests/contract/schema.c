@@ -47,6 +47,23 @@ START_TEST(migrating_again_changes_nothing)
 }
 END_TEST
 
+/* At every start a service says so, whoever writes. */
+START_TEST(migrating_again_waits_for_no_writer)
+{
+    world w;
+    outbox_error err;
+
+    world_open(&w, _i);
+    void *busy = w.sut->conn_open(w.db);
+    ck_ok(w.sut->begin(busy));
+    ck_ok(w.sut->work(busy));
+    ck_ok(outbox_migrate(w.ob, &err));
+    ck_ok(w.sut->commit(busy));
+    w.sut->conn_close(busy);
+    world_close(&w);
+}
+END_TEST
+
 START_TEST(migrating_refuses_an_open_transaction)
 {
     world w;
@@ -192,6 +209,7 @@ void add_schema_tests(Suite *s)
 
     tcase_add_loop_test(tc, without_tables_everything_says_so, 0, n_ways);
     tcase_add_loop_test(tc, migrating_again_changes_nothing, 0, n_ways);
+    tcase_add_loop_test(tc, migrating_again_waits_for_no_writer, 0, n_ways);
     tcase_add_loop_test(tc, migrating_refuses_an_open_transaction, 0, n_ways);
     tcase_add_loop_test(tc, a_newer_schema_is_refused, 0, n_ways);
     tcase_add_loop_test(tc, a_migration_that_was_another_is_refused, 0,

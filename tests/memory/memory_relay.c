@@ -13,12 +13,14 @@
 int mem_op_migrate(outbox_store *st, uint32_t lanes, outbox_error *err)
 {
     mem_db *db = mem_db_of(st);
-    int rc = mem_enter_ours(st, MEM_MIGRATE, true, err);
+    int rc = mem_enter_ours(st, MEM_MIGRATE, false, err);
 
     if (rc != OUTBOX_OK)
         return rc;
     if (db->version > MEM_VERSION || db->changed_checksum)
         rc = outbox_error_set(err, OUTBOX_ESCHEMA, "tables of another make");
+    else if (db->version < MEM_VERSION && db->writer != NULL)
+        rc = outbox_error_set(err, OUTBOX_EBUSY, "another one is writing");
     else if (db->lanes == 0)
         db->lanes = lanes;
     if (rc == OUTBOX_OK)

@@ -181,6 +181,28 @@ START_TEST(a_publisher_cannot_forge)
 }
 END_TEST
 
+/* With tables that are there, as each service does when it starts. */
+START_TEST(a_publisher_may_ask_to_migrate)
+{
+    place p;
+    char conninfo[800];
+    outbox_t *ob;
+
+    place_open(&p, NULL);
+    role_make(&p, "app", conninfo);
+    PGconn *conn = PQconnectdb(conninfo);
+    ck_ok(outbox_pg_open(&ob, conn, NULL, &p.err));
+    ck_ok(outbox_migrate(ob, &p.err));
+    sql(p.db->conn, "UPDATE outbox.meta SET version = version - 1");
+    int rc = outbox_migrate(ob, &p.err);
+    ck_says(&p.err, rc, rc, "42501", "permission denied");
+    outbox_close(ob);
+    PQfinish(conn);
+    role_drop(&p, "app");
+    place_close(&p);
+}
+END_TEST
+
 /* ---- consuming ------------------------------------------------------ */
 
 static int accept_as(const char *conninfo, outbox_error *err)
@@ -355,6 +377,7 @@ void add_grant_tests(Suite *s)
 
     tcase_add_test(tc, a_publisher_needs_each_grant);
     tcase_add_test(tc, a_publisher_cannot_forge);
+    tcase_add_test(tc, a_publisher_may_ask_to_migrate);
     tcase_add_test(tc, a_consumer_and_a_pruner);
     tcase_add_test(tc, a_relay_and_a_reader);
     tcase_add_test(tc, migrating_into_a_schema_of_another);
