@@ -49,10 +49,11 @@ enum {
     OUTBOX_ESCHEMA   = -7,   /* tables missing or of another version: migrate */
     OUTBOX_EFULL     = -8,   /* the backlog is at its limit */
     OUTBOX_EDB       = -9,   /* anything else the database said */
-    OUTBOX_ESTALE    = -10,  /* token settled before, or lease lost */
+    OUTBOX_ESTALE    = -10,  /* token settled before, lease lost, or log
+                                replaced */
     OUTBOX_ETIMEOUT  = -11,
     OUTBOX_EFORK     = -12,  /* the handle was made in another process */
-    OUTBOX_ENOENT    = -13,  /* no such subscription, event or part */
+    OUTBOX_ENOENT    = -13,  /* no such subscription or dead event */
     OUTBOX_EINDOUBT  = -14   /* COMMIT was sent, its answer never came */
 };
 
@@ -83,7 +84,8 @@ typedef struct outbox_event {
     size_t      payload_len;
     const outbox_header *headers;       /* traceparent, correlation-id, ... */
     size_t      n_headers;
-    const char *dedup_key;              /* publish at most once per key */
+    const char *dedup_key;              /* publish at most once per key, over
+                                           all topics: "rating:" and an id */
     int64_t     due_ms;                 /* not before; 0: at once */
     int64_t     expires_ms;             /* not after; 0: never expires */
     /* Filled in by the library on delivery; ignored by publish. */
@@ -146,9 +148,10 @@ OUTBOX_MUST int outbox_publish(outbox_t *ob, const outbox_event *ev,
 OUTBOX_MUST int outbox_publish_many(outbox_t *ob, const outbox_event *const *ev,
                                     size_t n, outbox_error *err);
 /* Publish and COMMIT, then wake the relays of this process.  This is the one
- * call that ends your transaction: on OUTBOX_OK it is committed, on any error
- * it is as open as before, unless the error is OUTBOX_EABORTED (roll back) or
- * OUTBOX_EINDOUBT. */
+ * call that ends your transaction: on OUTBOX_OK and OUTBOX_DUPLICATE it is
+ * committed, on any error it is as open as before, unless the error is
+ * OUTBOX_EABORTED (roll back) or OUTBOX_EINDOUBT.  In PostgreSQL roll it back
+ * after OUTBOX_EBUSY and OUTBOX_EREADONLY, too. */
 OUTBOX_MUST int outbox_publish_commit(outbox_t *ob,
                                       const outbox_event *const *ev, size_t n,
                                       outbox_error *err);
@@ -269,8 +272,9 @@ OUTBOX_MUST int outbox_relay_step(outbox_relay_t *r, int timeout_ms,
                                   outbox_error *err);
 /* A thread that steps.  start returns when it runs and the database has
  * answered.  stop sends nothing more, waits for verdicts on what is in flight
- * for timeout_ms at most, saves, gives the lanes back and joins the thread;
- * what was not sent stays for the next relay.  OUTBOX_ETIMEOUT: a verdict did
+ * for timeout_ms (twice that and 1 s, when a callback or the database is slow),
+ * saves, gives the lanes back and joins the thread; what was not sent stays for
+ * the next relay.  OUTBOX_ETIMEOUT: a verdict did
  * not come (the event will be sent again), or the transport's callback has not
  * returned (stop again).  Without a thread stop does the same by itself. */
 OUTBOX_MUST int outbox_relay_start(outbox_relay_t *r, outbox_error *err);
