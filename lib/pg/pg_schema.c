@@ -153,7 +153,7 @@ static int migrate_lock(ob_pg *st, outbox_error *err)
 
 /* Nothing is to be done, which a role that only publishes may hear, too: it
  * can read meta.  What is wrong is found again, and told, under the lock. */
-static bool is_current(ob_pg *st)
+static bool pg_is_current(ob_pg *st)
 {
     outbox_error err;
     bool has_tables;
@@ -182,7 +182,7 @@ int ob_pg_migrate(outbox_store *s, uint32_t lanes, outbox_error *err)
     if (rc != OUTBOX_OK)
         return rc;
     st->session->checked = false;
-    if (is_current(st))
+    if (pg_is_current(st))
         return OUTBOX_OK;
     rc = ob_pg_begin(st, err);
     if (rc != OUTBOX_OK)
