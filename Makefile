@@ -34,8 +34,8 @@
 # ./configure; autoconf makes one, which writes config.mak.autogen and
 # nothing else; config.mak overrules it.
 #
-#   prefix=/usr/local    and libdir, includedir, mandir, datadir, pkgconfigdir
-#                        below it
+#   prefix=/usr/local    and libdir, includedir, mandir, datadir, pkgdatadir,
+#                        pkgconfigdir below it
 #   DESTDIR=             put in front of every path that install writes to
 #   CC, CXX, CFLAGS, CPPFLAGS, LDFLAGS, AR, INSTALL, PKG_CONFIG
 #                        also from the environment; what the library itself
@@ -72,7 +72,8 @@ prefix       = /usr/local
 libdir       = $(prefix)/lib
 includedir   = $(prefix)/include
 mandir       = $(prefix)/share/man
-datadir      = $(prefix)/share/liboutbox
+datadir      = $(prefix)/share
+pkgdatadir   = $(datadir)/liboutbox
 pkgconfigdir = $(libdir)/pkgconfig
 DESTDIR      =
 O            = .build
@@ -173,12 +174,12 @@ else ifneq ($(COVERAGE),)
 SPECIAL = --coverage -O0
 LINK    = --coverage
 else
-SPECIAL = -fstack-protector-strong
+HARDEN  = -fstack-protector-strong
 LINK    = -Wl,-z,relro -Wl,-z,now
 SHARED  = -Wl,-z,defs
 endif
 
-ALL_CFLAGS  = $(NEEDED) $(CPPFLAGS) $(WARN) $(CFLAGS) $(SPECIAL)
+ALL_CFLAGS  = $(NEEDED) $(CPPFLAGS) $(WARN) $(HARDEN) $(CFLAGS) $(SPECIAL)
 ALL_LDFLAGS = -pthread $(LINK) $(LDFLAGS)
 
 # $(call pkg,cflags,packages), $(call pkg,libs,packages): the variable
@@ -244,7 +245,7 @@ $(B)/%.pc: $(S)lib/part.pc.in $(S)Makefile $(B)/stamp.prefix
 		-e 's|@includedir@|$(includedir:$(prefix)/%=$${prefix}/%)|' \
 		-e 's|@part@|$*|' -e 's|@version@|$(VERSION)|' \
 		-e 's|@about@|$($*_ABOUT)|' \
-		-e 's|@needs@|$(strip $($*_NEEDS) $($*_PKGS) \
+		-e 's|@needs@|$(strip $($*_NEEDS:%=% = $(VERSION)) $($*_PKGS) \
 			$($*_LEAST:%=>= %))|' \
 		-e '/^Requires: $$/d' $< >$@
 
@@ -508,8 +509,8 @@ install: all $(B)/man.done
 		$(DESTDIR)$(mandir)/$${page%/*} && $(INSTALL) -m 644 \
 		$(B)/man/$$page $(DESTDIR)$(mandir)/$$page || exit; done
 	$(Q)$(foreach p,$(PARTS),$(if $($(p)_SQL),$(call \
-		INTO,$(datadir)) 644 $(S)lib/$($(p)_SQL) \
-		$(DESTDIR)$(datadir)/$(p).sql;))
+		INTO,$(pkgdatadir)) 644 $(S)lib/$($(p)_SQL) \
+		$(DESTDIR)$(pkgdatadir)/$(p).sql;))
 
 uninstall: $(B)/man.done
 	rm -f $(HEADERS:$(S)include/%=$(DESTDIR)$(includedir)/%)
@@ -518,8 +519,8 @@ uninstall: $(B)/man.done
 		$(PARTS:%=$(LIBDIR)/lib%.so.$(VERSION))
 	rm -f $(PARTS:%=$(DESTDIR)$(pkgconfigdir)/%.pc)
 	$(Q)rm -f $(PAGES:%=$(DESTDIR)$(mandir)/%) \
-		$(SQLS:%=$(DESTDIR)$(datadir)/%)
-	$(Q)rmdir $(DESTDIR)$(includedir)/outbox $(DESTDIR)$(datadir) \
+		$(SQLS:%=$(DESTDIR)$(pkgdatadir)/%)
+	$(Q)rmdir $(DESTDIR)$(includedir)/outbox $(DESTDIR)$(pkgdatadir) \
 		2>/dev/null || true
 
 AMALGAM       = $(B)/amalgamation
