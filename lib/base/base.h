@@ -45,6 +45,11 @@ int ob_text_check(const char *s, size_t max, const char *field, size_t *len,
                   outbox_error *err);
 bool ob_utf8_valid(const char *s, size_t len);
 
+/* ---- tables --------------------------------------------------------- */
+
+/* As many as a relay has room for; else ESCHEMA. */
+int ob_lanes_check(int64_t lanes, outbox_error *err);
+
 /* ---- UUIDs and chance ----------------------------------------------- */
 
 enum { OB_UUID_TEXT = 37 };             /* with the NUL */

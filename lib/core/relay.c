@@ -92,13 +92,12 @@ int ob_relay_attach(outbox_relay_t *r, outbox_error *err)
     r->sub.keep_ms = r->opt.keep_ms;
     r->sub.create = !r->known;
     int rc = r->store->ops->attach(r->store, &r->sub, err);
-    if (rc != OUTBOX_OK)
+    if (rc == OUTBOX_OK)
+        rc = ob_lanes_check(r->sub.lanes, err);
+    if (rc != OUTBOX_OK) {
+        r->sub.lanes = 0;               /* it may be more than there is room */
         return rc;
-    if (r->sub.lanes == 0 || r->sub.lanes > OUTBOX_MAX_LANES)
-        return outbox_error_set(err, OUTBOX_ESCHEMA,
-                                "the log has %u lanes: this library knows 1 "
-                                "to %d", (unsigned)r->sub.lanes,
-                                OUTBOX_MAX_LANES);
+    }
     if (!r->known)
         log_notices(r);
     r->attached = r->known = true;

@@ -8,6 +8,7 @@
  */
 #include "pg_store.h"
 
+#include "base.h"
 #include "failpoint.h"
 #include <stdio.h>
 
@@ -255,37 +256,46 @@ static int may_look(ob_pg *st, outbox_error *err)
     return rc;
 }
 
-int ob_pg_check(ob_pg *st, outbox_error *err)
+static int meta_check(ob_pg *st, outbox_error *err)
 {
-    int version = 0;
-    int rc = ob_pg_ready(st, err);
+    int version = 0, lanes = 0, rc;
+    PGresult *res = ob_pg_run(st, PG_META, NULL, "check the tables", &rc,
+                              err);
 
+    if (res == NULL)
+        return rc;
+    if (PQntuples(res) == 1) {
+        version = ob_pg_get_int(res, 0, 0);
+        lanes = ob_pg_get_int(res, 0, 1);
+    }
+    PQclear(res);
+    if (version > OB_PG_VERSION)
+        return too_new(version, err);
+    if (version < OB_PG_VERSION)
+        return outbox_error_set(err, OUTBOX_ESCHEMA,
+                                "the tables are of version %d, not %d: run "
+                                "outbox_migrate()", version, OB_PG_VERSION);
+    rc = ob_lanes_check(lanes, err);
     if (rc != OUTBOX_OK)
         return rc;
-    if (!st->session->checked) {
+    st->session->lanes = (uint32_t)lanes;
+    st->session->checked = true;
+    return OUTBOX_OK;
+}
+
+int ob_pg_check(ob_pg *st, outbox_error *err)
+{
+    int rc = ob_pg_ready(st, err);
+
+    if (rc == OUTBOX_OK && !st->session->checked) {
         rc = ob_pg_version_check(st, err);
         if (rc == OUTBOX_OK)
             rc = may_look(st, err);
-        if (rc != OUTBOX_OK)
-            return rc;
-        PGresult *res = ob_pg_run(st, PG_META, NULL, "check the tables", &rc,
-                                  err);
-        if (res == NULL)
-            return rc;
-        if (PQntuples(res) == 1) {
-            version = ob_pg_get_int(res, 0, 0);
-            st->session->lanes = (uint32_t)ob_pg_get_int(res, 0, 1);
-        }
-        PQclear(res);
-        if (version > OB_PG_VERSION)
-            return too_new(version, err);
-        if (version < OB_PG_VERSION)
-            return outbox_error_set(err, OUTBOX_ESCHEMA,
-                                    "the tables are of version %d, not %d: "
-                                    "run outbox_migrate()", version,
-                                    OB_PG_VERSION);
-        st->session->checked = true;
+        if (rc == OUTBOX_OK)
+            rc = meta_check(st, err);
     }
+    if (rc != OUTBOX_OK)
+        return rc;
     st->lanes = st->session->lanes;
     st->base.database = st->session->database;
     return OUTBOX_OK;

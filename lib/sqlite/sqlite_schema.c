@@ -178,10 +178,11 @@ int ob_sqlite_check(ob_sqlite *st, outbox_error *err)
     if (stmt == NULL)
         return rc;
     int version = 0;
+    int64_t lanes = 0;
     int step = sqlite3_step(stmt);
     if (step == SQLITE_ROW) {
         version = sqlite3_column_int(stmt, 0);
-        st->lanes = (uint32_t)sqlite3_column_int(stmt, 1);
+        lanes = sqlite3_column_int64(stmt, 1);
     } else if (step != SQLITE_DONE) {
         rc = ob_sqlite_error(st, "check the tables", err);
     }
@@ -195,6 +196,10 @@ int ob_sqlite_check(ob_sqlite *st, outbox_error *err)
                                 "the tables are of version %d, not %d: run "
                                 "outbox_migrate()", version,
                                 OB_SQLITE_VERSION);
+    rc = ob_lanes_check(lanes, err);
+    if (rc != OUTBOX_OK)
+        return rc;
+    st->lanes = (uint32_t)lanes;
     st->checked = true;
     return OUTBOX_OK;
 }

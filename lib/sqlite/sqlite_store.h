@@ -10,12 +10,7 @@
 #ifndef OB_SQLITE_STORE_H
 #define OB_SQLITE_STORE_H
 
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
-
-#include <stdbool.h>
-#include <string.h>
+#include "base.h"
 
 #include <sqlite3.h>
 #if SQLITE_VERSION_NUMBER < 3035000
@@ -23,7 +18,6 @@
 #endif
 
 #include <outbox/sqlite.h>
-#include <outbox/store.h>
 
 enum { OB_SQLITE_VERSION = 1, OB_PREFIX_MAX = 32, OB_SQLITE_BUSY_MS = 3,
        OB_SQLITE_PATIENT_MS = 1000 };

@@ -57,6 +57,7 @@ typedef struct sut {
     void    (*age)(void *db, int64_t ms);       /* all that carries a time */
     void    (*empty_log)(void *db);     /* positions may begin anew */
     void    (*newer_schema)(void *db);
+    void    (*claim_lanes)(void *db, int lanes);        /* in the tables */
     void    (*change_checksum)(void *db);
     /* Its clock stands still there; NULL: the test moves it otherwise. */
     void    (*set_now)(void *db, int64_t ms);

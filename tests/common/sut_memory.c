@@ -153,6 +153,11 @@ static void memory_newer_schema(void *db)
     mem_set_version(db, MEM_VERSION + 1);
 }
 
+static void memory_claim_lanes(void *db, int lanes)
+{
+    mem_set_lanes(db, (uint32_t)lanes);
+}
+
 static void memory_change_checksum(void *db)
 {
     mem_change_checksum(db);
@@ -197,6 +202,7 @@ const sut sut_memory = {
     .age = memory_age,
     .empty_log = memory_empty_log,
     .newer_schema = memory_newer_schema,
+    .claim_lanes = memory_claim_lanes,
     .change_checksum = memory_change_checksum,
     .set_now = memory_set_now,
     .freeze_beats = memory_freeze_beats,

@@ -236,6 +236,14 @@ static void db_newer_schema(void *db)
                       " '0123456789abcdef', 0 FROM outbox_migration");
 }
 
+static void db_claim_lanes(void *db, int lanes)
+{
+    char sql[80];
+
+    snprintf(sql, sizeof sql, "UPDATE outbox_meta SET lanes = %d", lanes);
+    sqlite_tamper(db, sql);
+}
+
 static void db_change_checksum(void *db)
 {
     sqlite_tamper(db, "UPDATE outbox_migration SET checksum = 'no'");
@@ -284,6 +292,7 @@ const sut sut_sqlite = {
     .age = db_age,
     .empty_log = db_empty_log,
     .newer_schema = db_newer_schema,
+    .claim_lanes = db_claim_lanes,
     .change_checksum = db_change_checksum,
     .freeze_beats = db_freeze_beats,
     .trials = db_trials,

@@ -4,6 +4,7 @@
  */
 #include "contract.h"
 
+#include <stdio.h>
 #include <string.h>
 
 START_TEST(without_tables_everything_says_so)
@@ -114,6 +115,43 @@ START_TEST(a_newer_schema_is_refused)
 }
 END_TEST
 
+/* A number of lanes that no library gives: nothing is made of it. */
+static void lanes_refused(world *w, int lanes)
+{
+    char words[40];
+    outbox_error err;
+    outbox_relay_t *r;
+    outbox_t *own;
+
+    w->sut->claim_lanes(w->db, lanes);
+    ck_ok(w->sut->connect(&own, w->db, NULL, NULL, &err));
+    ck_ok(outbox_relay_new(&r, own, &w->sink.transport, NULL, &err));
+    ck_assert_int_eq(outbox_relay_step(r, 0, &err), OUTBOX_ESCHEMA);
+    snprintf(words, sizeof words, "%d lanes", lanes);
+    ck_assert_msg(strstr(err.text, words) != NULL, "%s", err.text);
+    if (w->sut == &sut_memory)          /* it leaves that to the relay */
+        ck_ok(outbox_unsubscribe(w->ob, "default", &err));
+    ck_assert_int_eq(w->sut->count(w->db, SUT_SUBSCRIPTIONS), 0);
+    outbox_relay_stop(r, 100, &err);    /* it says goodbye to no lane */
+    outbox_relay_free(r);
+}
+
+START_TEST(lanes_that_cannot_be_are_refused)
+{
+    static const int lanes[] = { 0, OUTBOX_MAX_LANES + 1, 1000, 1000000 };
+    world w;
+
+    world_open(&w, _i);
+    for (size_t i = 0; i < sizeof lanes / sizeof *lanes; i++)
+        lanes_refused(&w, lanes[i]);
+    w.sut->claim_lanes(w.db, 16);
+    publish_numbers(&w, "k", 0, 3);
+    drain_after_crash(&w, &w.sink, NULL);
+    ck_assert(sink_exactly(&w.sink, 0, 3));
+    world_close(&w);
+}
+END_TEST
+
 START_TEST(a_migration_that_was_another_is_refused)
 {
     world w;
@@ -212,6 +250,7 @@ void add_schema_tests(Suite *s)
     tcase_add_loop_test(tc, migrating_again_waits_for_no_writer, 0, n_ways);
     tcase_add_loop_test(tc, migrating_refuses_an_open_transaction, 0, n_ways);
     tcase_add_loop_test(tc, a_newer_schema_is_refused, 0, n_ways);
+    tcase_add_loop_test(tc, lanes_that_cannot_be_are_refused, 0, n_suts);
     tcase_add_loop_test(tc, a_migration_that_was_another_is_refused, 0,
                         n_ways);
     tcase_add_loop_test(tc, many_migrate_at_once, 0, n_ways);

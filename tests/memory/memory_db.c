@@ -539,6 +539,13 @@ void mem_set_version(mem_db *db, int version)
     pthread_mutex_unlock(&db->lock);
 }
 
+void mem_set_lanes(mem_db *db, uint32_t lanes)
+{
+    pthread_mutex_lock(&db->lock);
+    db->lanes = lanes;
+    pthread_mutex_unlock(&db->lock);
+}
+
 void mem_change_checksum(mem_db *db)
 {
     pthread_mutex_lock(&db->lock);

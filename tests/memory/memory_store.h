@@ -95,6 +95,7 @@ void    mem_empty_log(mem_db *db);
 /* Pretend that the tables are of this version, or that an applied migration
  * was another than ours. */
 void    mem_set_version(mem_db *db, int version);
+void    mem_set_lanes(mem_db *db, uint32_t lanes);
 void    mem_change_checksum(mem_db *db);
 
 #endif
