@@ -123,8 +123,11 @@ void ob_sqlite_disconnect(ob_sqlite *st)
         sqlite3_finalize(st->stmts[i]);
         st->stmts[i] = NULL;
     }
-    if (st->own)
-        sqlite3_close(st->db);
+    /* A statement that on_connect made may be left, and outlives us. */
+    if (st->own && st->db != NULL) {
+        sqlite3_busy_handler(st->db, NULL, NULL);
+        sqlite3_close_v2(st->db);
+    }
     st->db = NULL;
     st->checked = false;
 }

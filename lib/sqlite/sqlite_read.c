@@ -153,7 +153,7 @@ static int rows_read(log_scan *scan, int limit, outbox_sink *sink, void *arg,
 static int make_durable(ob_sqlite *st, int64_t version, int64_t position,
                         int rows, outbox_error *err)
 {
-    if (rows == 0 || version == st->synced_version ||
+    if (rows == 0 || (version >= 0 && version == st->synced_version) ||
         position <= st->base.durable)
         return rows;
     int rc = ob_sqlite_sync(st, err);
