@@ -24,6 +24,7 @@ static const pg_meaning pg_meanings[] = {
     { "3F000", OUTBOX_ESCHEMA, "run outbox_migrate()" },
     { "42P01", OUTBOX_ESCHEMA, "run outbox_migrate()" },
     { "42703", OUTBOX_ESCHEMA, "run outbox_migrate()" },
+    { "23514", OUTBOX_EBUSY, "the tables were made anew: " ROLL_BACK },
     { "42501", OUTBOX_EDB, "grant what outbox_pg(3) lists" },
     { "40001", OUTBOX_EBUSY, ROLL_BACK },
     { "40P01", OUTBOX_EBUSY, ROLL_BACK },
@@ -61,14 +62,25 @@ static const pg_meaning *meaning_of(const char *sqlstate)
     return &other;
 }
 
-/* After these nothing more comes through a connection, or what it had
- * prepared is gone. */
+/* Some of what was prepared is gone, or of no use any more. */
+static bool forgets(const char *sqlstate)
+{
+    return strcmp(sqlstate, "0A000") == 0 || strcmp(sqlstate, "26000") == 0;
+}
+
+/* After these nothing more comes through a connection, or an own one is better
+ * made anew. */
 static bool says_goodbye(const char *sqlstate)
 {
     return strncmp(sqlstate, "08", 2) == 0 ||
            strncmp(sqlstate, "57P0", 4) == 0 ||
-           strcmp(sqlstate, "25P03") == 0 ||
-           strcmp(sqlstate, "0A000") == 0 || strcmp(sqlstate, "26000") == 0;
+           strcmp(sqlstate, "25P03") == 0 || forgets(sqlstate);
+}
+
+/* The tables, too, may be others than those that were looked at. */
+static bool is_elsewhere(const pg_meaning *m)
+{
+    return m->code == OUTBOX_ESCHEMA || strcmp(m->sqlstate, "23514") == 0;
 }
 
 static void state_set(outbox_error *err, const char *sqlstate)
@@ -103,11 +115,12 @@ static int error_state(ob_pg *st, const char *sqlstate, const char *text,
                      m->advice != NULL ? ": " : "",
                      m->advice != NULL ? m->advice : "", also);
     state_set(err, sqlstate);
-    if (says_goodbye(sqlstate)) {
+    if (says_goodbye(sqlstate))
         st->broken = st->own;
-        if (st->session != NULL)
-            memset(st->session->prepared, 0, sizeof st->session->prepared);
-    }
+    if (st->session != NULL && forgets(sqlstate))
+        ob_pg_session_renew(st->session);
+    if (st->session != NULL && is_elsewhere(m))
+        st->session->checked = false;
     return code;
 }
 

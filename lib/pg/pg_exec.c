@@ -42,7 +42,6 @@ static void sessions_free(pg_sessions *all)
 static void session_forget(ob_pg_session *s)
 {
     s->checked = false;
-    s->resets++;
     memset(s->prepared, 0, sizeof s->prepared);
 }
 
@@ -78,6 +77,16 @@ static pg_sessions *sessions_of(PGconn *conn)
     return all;
 }
 
+/* Hashed from where it lives, which no other schema's on this connection does,
+ * be it of another copy of this library. */
+void ob_pg_session_renew(ob_pg_session *s)
+{
+    const uint64_t mix[] = { s->name, (uintptr_t)s };
+
+    s->name = outbox_hash(mix, sizeof mix);
+    memset(s->prepared, 0, sizeof s->prepared);
+}
+
 int ob_pg_session_find(ob_pg *st, outbox_error *err)
 {
     pg_sessions *all = sessions_of(st->conn);
@@ -91,6 +100,7 @@ int ob_pg_session_find(ob_pg *st, outbox_error *err)
     if (s == NULL)
         return outbox_error_set(err, OUTBOX_ENOMEM, "out of memory");
     memcpy(s->schema, st->schema, sizeof s->schema);
+    ob_pg_session_renew(s);
     s->next = all->first;
     all->first = st->session = s;
     return OUTBOX_OK;
@@ -154,8 +164,29 @@ static int answer_wait(ob_pg *st, int64_t *until_us)
     return rest == 0 ? 1 : -1;
 }
 
-/* The last result, or the first that is an error; NULL: ask the connection,
- * or *rc, when the time was over. */
+/* The last result, or the first that is an error: a server that ends the
+ * connection says why, and then libpq says that it is gone. */
+static PGresult *better(PGresult *last, PGresult *res)
+{
+    if (PQresultStatus(last) == PGRES_FATAL_ERROR && last != NULL) {
+        PQclear(res);
+        return last;
+    }
+    PQclear(last);
+    return res;
+}
+
+/* The same on the caller's connection, for as long as it takes. */
+static PGresult *callers(ob_pg *st, int sent)
+{
+    PGresult *last = NULL, *res;
+
+    while (sent && (res = PQgetResult(st->conn)) != NULL)
+        last = better(last, res);
+    return last;
+}
+
+/* NULL: ask the connection, or *rc, when the time was over. */
 static PGresult *answer(ob_pg *st, const char *doing, int *rc,
                         outbox_error *err)
 {
@@ -171,12 +202,7 @@ static PGresult *answer(ob_pg *st, const char *doing, int *rc,
         res = PQgetResult(st->conn);
         if (res == NULL || PQresultStatus(res) == PGRES_COPY_OUT)
             break;
-        if (last != NULL && PQresultStatus(last) == PGRES_FATAL_ERROR) {
-            PQclear(res);
-            continue;
-        }
-        PQclear(last);
-        last = res;
+        last = better(last, res);
     }
     return last;
 }
@@ -242,7 +268,7 @@ void ob_pg_name(const ob_pg *st, enum ob_pg_stmt which,
     char *at = name;
 
     memcpy(at, "outbox_", 7);
-    at = put_hex(at + 7, (uintptr_t)st->session);
+    at = put_hex(at + 7, st->session->name);
     *at++ = '_';
     at = put_hex(at, which);
     *at = '\0';
@@ -261,33 +287,28 @@ static PGresult *result_of(ob_pg *st, int ok, const char *doing, int *rc,
 static PGresult *run_text(ob_pg *st, const char *sql, const ob_pg_params *p,
                           const char *doing, int *rc, outbox_error *err)
 {
-    if (!st->own)
-        return PQexecParams(st->conn, sql, p->n, NULL, p->value, p->length,
-                            p->format, 1);
-    return result_of(st, PQsendQueryParams(st->conn, sql, p->n, NULL, p->value,
-                                      p->length, p->format, 1),
-                doing, rc, err);
+    int sent = PQsendQueryParams(st->conn, sql, p->n, NULL, p->value,
+                                 p->length, p->format, 1);
+
+    return st->own ? result_of(st, sent, doing, rc, err) : callers(st, sent);
 }
 
 static PGresult *run_prepared(ob_pg *st, const char *name,
                               const ob_pg_params *p, const char *doing,
                               int *rc, outbox_error *err)
 {
-    if (!st->own)
-        return PQexecPrepared(st->conn, name, p->n, p->value, p->length,
-                              p->format, 1);
-    return result_of(st, PQsendQueryPrepared(st->conn, name, p->n, p->value,
-                                        p->length, p->format, 1),
-                doing, rc, err);
+    int sent = PQsendQueryPrepared(st->conn, name, p->n, p->value, p->length,
+                                   p->format, 1);
+
+    return st->own ? result_of(st, sent, doing, rc, err) : callers(st, sent);
 }
 
 static PGresult *prepare_text(ob_pg *st, const char *name, const char *sql,
                               const char *doing, int *rc, outbox_error *err)
 {
-    if (!st->own)
-        return PQprepare(st->conn, name, sql, 0, NULL);
-    return result_of(st, PQsendPrepare(st->conn, name, sql, 0, NULL), doing, rc,
-                err);
+    int sent = PQsendPrepare(st->conn, name, sql, 0, NULL);
+
+    return st->own ? result_of(st, sent, doing, rc, err) : callers(st, sent);
 }
 
 /* The result when it is a good one; else NULL, with *rc. */

@@ -174,6 +174,7 @@ static int arrays_params(ob_pg *st, ob_pg_params *p, const outbox_row *rows,
     for (int i = 0; i <= A_EXPIRES && rc == OUTBOX_OK; i++)
         rc = ob_pg_param_array(st, p, &a[i], err);
     bell_params(st, p);
+    ob_pg_int4(p, (int)st->lanes);
     for (int i = A_DEDUP; i < A_COUNT && rare && rc == OUTBOX_OK; i++)
         rc = ob_pg_param_array(st, p, &a[i], err);
     return rc;
@@ -228,6 +229,8 @@ static int append_params(ob_pg *st, enum ob_pg_stmt which, ob_pg_params *p,
         rc = arrays_params(st, p, rows, n, which == PG_APPEND_RARE, err);
     else
         event_params(st, p, &rows[0]);
+    if (which == PG_APPEND)
+        ob_pg_int4(p, (int)st->lanes);
     return rc == OUTBOX_OK ? size_check(p, err) : rc;
 }
 
@@ -297,7 +300,9 @@ static int commit_code(ob_pg *st, const PGresult *res, const char *doing,
         return outbox_error_set(err, OUTBOX_EABORTED,
                                 "%s: the transaction was aborted, and is now "
                                 "rolled back", doing);
-    ob_pg_error(st, res, doing, err);
+    int rc = ob_pg_error(st, res, doing, err);
+    if (PQtransactionStatus(st->conn) != PQTRANS_IDLE)
+        return rc;                      /* it was not even tried */
     if (err != NULL)
         err->code = OUTBOX_EABORTED;
     return OUTBOX_EABORTED;

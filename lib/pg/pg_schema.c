@@ -154,23 +154,23 @@ static int migrate_lock(ob_pg *st, outbox_error *err)
 
 /* Nothing is to be done, which a role that only publishes may hear, too: it
  * can read meta.  What is wrong is found again, and told, under the lock. */
-static bool pg_is_current(ob_pg *st)
+static bool pg_is_current(ob_pg *st, outbox_error *err)
 {
-    outbox_error err;
     bool has_tables;
     int version = 0;
 
-    if (exists(st, "migration", &has_tables, &err) != OUTBOX_OK || !has_tables)
+    if (exists(st, "migration", &has_tables, err) != OUTBOX_OK || !has_tables)
         return false;
-    int rc = applied_version(st, &version, &err);
+    int rc = applied_version(st, &version, err);
     if (rc == OUTBOX_OK)
         return version == OB_PG_VERSION;
-    return strcmp(err.sqlstate, "42501") == 0 &&
-           ob_pg_check(st, &err) == OUTBOX_OK;
+    return strcmp(err->sqlstate, "42501") == 0 &&
+           ob_pg_check(st, err) == OUTBOX_OK;
 }
 
 int ob_pg_migrate(outbox_store *s, uint32_t lanes, outbox_error *err)
 {
+    outbox_error why = { 0 };
     ob_pg *st = (ob_pg *)s;
     int rc = ob_pg_connected(st, err);
 
@@ -183,8 +183,13 @@ int ob_pg_migrate(outbox_store *s, uint32_t lanes, outbox_error *err)
     if (rc != OUTBOX_OK)
         return rc;
     st->session->checked = false;
-    if (pg_is_current(st))
+    if (pg_is_current(st, &why))
         return OUTBOX_OK;
+    if (PQstatus(st->conn) == CONNECTION_BAD) {
+        if (err != NULL)
+            *err = why;
+        return why.code;
+    }
     rc = ob_pg_begin(st, err);
     if (rc != OUTBOX_OK)
         return rc;

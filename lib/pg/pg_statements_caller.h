@@ -3,12 +3,15 @@
  * pg_statements_caller.h - statements on the caller's connection, and those
  * with which a handle finds its tables.
  *
- * Functions and types are qualified: the caller's search_path is not ours.
- * unnest() of many is the parser's own.
+ * Functions, types and operators are qualified: the caller's search_path is
+ * not ours.  unnest() of many is the parser's own.
  */
 
+#define PG_EQ " OPERATOR(pg_catalog.=) "
+
 #define PG_NOW_MS \
-    "(extract(epoch FROM pg_catalog.clock_timestamp()) * 1000)::bigint"
+    "(extract(epoch FROM pg_catalog.clock_timestamp())" \
+    " OPERATOR(pg_catalog.*) 1000)::bigint"
 
 /* Cannot fail, so that the caller's transaction outlives the answer. */
 OB_PG_STATEMENT(PG_TABLES,
@@ -35,9 +38,12 @@ OB_PG_STATEMENT(PG_META, "SELECT version, lanes FROM \"outbox\".meta")
     " THEN " value " ELSE " value " END" \
     " WHEN pg_catalog.pg_notify(" channel ", '') IS NULL" \
     " THEN " value " ELSE " value " END"
-/* The segment that is written now; the bell rings once for all rows. */
+/* The segment that is written now; the bell rings once for all rows.  Without
+ * $12 lanes it is none, and the server refuses the rows: the tables are not
+ * those that were looked at. */
 #define PG_SEG_NOW \
-    "(SELECT " PG_BELL("$10", "$11", "seg") " FROM \"outbox\".meta)"
+    "(SELECT " PG_BELL("$10", "$11", "seg") " FROM \"outbox\".meta" \
+    " WHERE lanes" PG_EQ "$12)"
 
 #define PG_EVENT \
     "lane, id, topic, type, key, content_type, headers, payload, expires_ms"
@@ -50,11 +56,9 @@ OB_PG_STATEMENT(PG_META, "SELECT version, lanes FROM \"outbox\".meta")
 /* Tells the segment, for those that follow; not by RETURNING seg, for which
  * a publisher would have to be allowed to read the log. */
 OB_PG_STATEMENT(PG_APPEND,
-    "WITH now AS MATERIALIZED (SELECT seg FROM \"outbox\".meta),"
-    " put AS (INSERT INTO \"outbox\".log (seg, " PG_EVENT ")"
-    " SELECT " PG_BELL("$10", "$11", "seg") ","
-    " $1, $2, $3, $4, $5, $6, $7, $8, $9 FROM now RETURNING 1)"
-    " SELECT seg FROM now, put")
+    "WITH put AS (INSERT INTO \"outbox\".log (seg, " PG_EVENT ") VALUES"
+    " (" PG_SEG_NOW ", $1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING 1)"
+    " SELECT seg FROM \"outbox\".meta, put")
 
 /* Into a segment that is known: no routing to a partition, and no look at
  * meta, which together cost a third of the whole. */
@@ -71,31 +75,32 @@ OB_PG_STATEMENT(PG_APPEND_MANY,
     "INSERT INTO \"outbox\".log (seg, " PG_EVENT ")"
     " SELECT " PG_SEG_NOW ", * FROM unnest(" PG_EVENT_ARRAYS ")")
 
-/* With keys to claim ($12) and times to wait for ($13).  Of a key that comes
+/* With keys to claim ($13) and times to wait for ($14).  Of a key that comes
  * twice the first event counts.  Keys are claimed in their own order, or two
  * publishers could wait for each other.  Tells which of the rows are in, and
  * how many were written. */
 OB_PG_STATEMENT(PG_APPEND_RARE,
     "WITH given AS MATERIALIZED (SELECT *, " PG_NOW_MS " AS now_ms FROM"
-    " unnest(" PG_EVENT_ARRAYS ", $12::pg_catalog.text[], $13::bigint[])"
+    " unnest(" PG_EVENT_ARRAYS ", $13::pg_catalog.text[], $14::bigint[])"
     " WITH ORDINALITY AS g (" PG_EVENT ", dedup_key, due_ms, n)),"
+    " first AS MATERIALIZED (SELECT DISTINCT ON (dedup_key) dedup_key, n"
+    " FROM given WHERE dedup_key IS NOT NULL ORDER BY dedup_key, n),"
     " claimed AS (INSERT INTO \"outbox\".dedup (dedup_key)"
-    " SELECT DISTINCT dedup_key FROM given WHERE dedup_key IS NOT NULL"
-    " ORDER BY 1 ON CONFLICT DO NOTHING RETURNING dedup_key),"
-    " fresh AS MATERIALIZED (SELECT g.*,"
-    " coalesce(due_ms > now_ms, false) AS waits"
-    " FROM given g WHERE dedup_key IS NULL OR"
-    " (EXISTS (SELECT 1 FROM claimed c WHERE c.dedup_key = g.dedup_key) AND"
-    " n = (SELECT pg_catalog.min(n) FROM given o"
-    " WHERE o.dedup_key = g.dedup_key))),"
+    " SELECT dedup_key FROM first ORDER BY 1"
+    " ON CONFLICT DO NOTHING RETURNING dedup_key),"
+    " fresh AS MATERIALIZED (SELECT *,"
+    " coalesce(due_ms OPERATOR(pg_catalog.>) now_ms, false) AS waits"
+    " FROM given WHERE dedup_key IS NULL OR"
+    " (n" PG_EQ "ANY (SELECT n FROM first) AND"
+    " dedup_key" PG_EQ "ANY (SELECT dedup_key FROM claimed))),"
     " logged AS (INSERT INTO \"outbox\".log (seg, " PG_EVENT ")"
     " SELECT " PG_SEG_NOW ", " PG_EVENT
     " FROM fresh WHERE NOT waits ORDER BY n RETURNING 1),"
     " waiting AS (INSERT INTO \"outbox\".scheduled (due_ms, " PG_EVENT ")"
     " SELECT due_ms, " PG_EVENT " FROM fresh WHERE waits ORDER BY n"
     " RETURNING (SELECT " PG_BELL("$10", "$11", "1") "))"
-    " SELECT n, (SELECT pg_catalog.count(*) FROM logged) +"
-    " (SELECT pg_catalog.count(*) FROM waiting) FROM fresh")
+    " SELECT n, (SELECT pg_catalog.count(*) FROM logged)"
+    " OPERATOR(pg_catalog.+) (SELECT pg_catalog.count(*) FROM waiting) FROM fresh")
 
 OB_PG_STATEMENT(PG_LOCK_KEYS,
     "SELECT pg_catalog.pg_advisory_xact_lock(k)"
@@ -133,14 +138,15 @@ OB_PG_STATEMENT(PG_BACKLOG,
  * mark in it, the transaction commits synchronously. */
 OB_PG_STATEMENT(PG_ACCEPT,
     "INSERT INTO \"outbox\".inbox (consumer, id, is_uuid) SELECT $1, $2, $3"
-    " WHERE CASE WHEN pg_catalog.current_setting('synchronous_commit') = 'off'"
-    " THEN pg_catalog.set_config('synchronous_commit', 'on', true) = 'on'"
+    " WHERE CASE WHEN pg_catalog.current_setting('synchronous_commit')"
+    PG_EQ "'off' THEN"
+    " pg_catalog.set_config('synchronous_commit', 'on', true)" PG_EQ "'on'"
     " ELSE true END ON CONFLICT DO NOTHING")
 
 OB_PG_STATEMENT(PG_PRUNE,
-    "DELETE FROM \"outbox\".inbox WHERE ctid = ANY (ARRAY(SELECT ctid"
-    " FROM \"outbox\".inbox WHERE accepted_ms < " PG_NOW_MS " - $1"
-    " ORDER BY accepted_ms LIMIT $2))")
+    "DELETE FROM \"outbox\".inbox WHERE ctid" PG_EQ "ANY (ARRAY(SELECT ctid"
+    " FROM \"outbox\".inbox WHERE accepted_ms OPERATOR(pg_catalog.<) ("
+    PG_NOW_MS " OPERATOR(pg_catalog.-) $1) ORDER BY accepted_ms LIMIT $2))")
 
 /* ---- attaching ------------------------------------------------------ */
 

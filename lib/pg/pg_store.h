@@ -71,7 +71,7 @@ typedef struct ob_pg_session {
     bool     checked;                   /* the tables are ours */
     uint32_t lanes;
     uint64_t database;
-    unsigned resets;
+    uint64_t name;                      /* of all that is prepared */
     bool     prepared[PG_COUNT_STMTS];
 } ob_pg_session;
 
@@ -160,6 +160,9 @@ int ob_pg_lost(ob_pg *st, outbox_error *err);
 int ob_pg_session_find(ob_pg *st, outbox_error *err);
 /* A statement can be sent: else EINVAL, or the connection is lost. */
 int ob_pg_ready(ob_pg *st, outbox_error *err);
+/* Prepare everything anew, by other names: some of what has the old ones may
+ * still be there. */
+void ob_pg_session_renew(ob_pg_session *s);
 /* The name under which a statement is prepared, and preparing it. */
 void ob_pg_name(const ob_pg *st, enum ob_pg_stmt which,
                 char name[OB_PG_NAME_MAX]);

@@ -136,6 +136,14 @@ START_TEST(a_search_path_changes_nothing)
         " LANGUAGE sql AS 'SELECT 1 / 0';"
         "CREATE FUNCTION evil.clock_timestamp() RETURNS timestamptz"
         " LANGUAGE sql AS $$SELECT 'epoch'::timestamptz$$;"
+        "CREATE FUNCTION evil.no(text, text) RETURNS bool"
+        " LANGUAGE sql AS 'SELECT false';"
+        "CREATE OPERATOR evil.= (FUNCTION = evil.no, LEFTARG = text,"
+        " RIGHTARG = text);"
+        "CREATE FUNCTION evil.not_int(int, int) RETURNS bool"
+        " LANGUAGE sql AS 'SELECT false';"
+        "CREATE OPERATOR evil.= (FUNCTION = evil.not_int, LEFTARG = int,"
+        " RIGHTARG = int);"
         "CREATE DOMAIN evil.text AS pg_catalog.text CHECK (false);"
         "CREATE DOMAIN evil.uuid AS pg_catalog.uuid CHECK (false);"
         "SET search_path = evil, pg_catalog, outbox");
@@ -220,6 +228,120 @@ START_TEST(prepared_once_for_a_connection)
     ck_says(&p.err, rc, OUTBOX_EBUSY, "26000", "OUTBOX_POOLED");
     ck_ok(publish_alone(p.conn, p.ob, &ev, &p.err));
     ck_assert_int_eq(logged(&p), 8);
+    place_close(&p);
+}
+END_TEST
+
+/* What was prepared again after a DEALLOCATE is still there when another
+ * statement is found to be gone. */
+START_TEST(some_of_what_was_prepared_is_gone)
+{
+    outbox_event ev = event("k");
+    const outbox_event *at[] = { &ev, &ev };
+    place p;
+
+    place_open(&p, NULL);
+    sql(p.conn, "BEGIN");
+    ck_ok(outbox_publish_commit(p.ob, at, 1, &p.err));
+    sql(p.conn, "DEALLOCATE ALL");
+    sql(p.conn, "BEGIN");
+    int rc = outbox_publish_commit(p.ob, at, 2, &p.err);
+    ck_says(&p.err, rc, OUTBOX_EBUSY, "26000", "run the transaction again");
+    sql(p.conn, "ROLLBACK");
+    for (int i = 0; i < 3; i++) {
+        sql(p.conn, "BEGIN");
+        ck_ok(outbox_publish_commit(p.ob, at, 2, &p.err));
+    }
+    ck_assert_int_eq(logged(&p), 7);
+    place_close(&p);
+}
+END_TEST
+
+/* An event in a lane that there is not would never be read. */
+START_TEST(made_anew_with_other_lanes)
+{
+    static const char most[] = "SELECT max(lane) FROM outbox.log";
+    outbox_options four = { .size = sizeof four, .lanes = 4 };
+    const outbox_event *at[40];
+    outbox_event ev[40];
+    char key[40][8];
+    outbox_t *ob;
+    place p;
+
+    for (int i = 0; i < 40; i++) {
+        snprintf(key[i], sizeof key[i], "k%d", i);
+        ev[i] = event(key[i]);
+        at[i] = &ev[i];
+    }
+    place_open(&p, NULL);
+    sql(p.conn, "BEGIN");
+    ck_ok(outbox_publish_commit(p.ob, at, 40, &p.err));
+    ck_assert_int_gt(pg_ask(p.db, most), 3);
+    PGconn *other = pg_open(p.db, NULL);
+    sql(other, "DROP SCHEMA outbox CASCADE");
+    ck_ok(outbox_pg_open(&ob, other, &four, &p.err));
+    ck_ok(outbox_migrate(ob, &p.err));
+    outbox_close(ob);
+    PQfinish(other);
+    sql(p.conn, "BEGIN");
+    int rc = outbox_publish_commit(p.ob, at, 40, &p.err);
+    ck_says(&p.err, rc, OUTBOX_EBUSY, "23514", "made anew");
+    sql(p.conn, "ROLLBACK; BEGIN");
+    ck_ok(outbox_publish_commit(p.ob, at, 40, &p.err));
+    ck_assert_int_eq(logged(&p), 40);
+    ck_assert_int_eq(pg_ask(p.db, most), 3);
+    place_close(&p);
+}
+END_TEST
+
+START_TEST(dropped_and_made_anew_with_other_lanes)
+{
+    outbox_options one = { .size = sizeof one, .lanes = 1 };
+    outbox_event ev = event("k");
+    outbox_t *ob;
+    place p;
+
+    place_open(&p, NULL);
+    ck_ok(publish_alone(p.conn, p.ob, &ev, &p.err));
+    sql(p.db->conn, "DROP SCHEMA outbox CASCADE");
+    int rc = publish_alone(p.conn, p.ob, &ev, &p.err);
+    ck_says(&p.err, rc, OUTBOX_ESCHEMA, "42P01", "outbox_migrate()");
+    PGconn *other = pg_open(p.db, NULL);
+    ck_ok(outbox_pg_open(&ob, other, &one, &p.err));
+    ck_ok(outbox_migrate(ob, &p.err));
+    outbox_close(ob);
+    PQfinish(other);
+    for (int i = 0; i < 20; i++) {
+        char key[8];
+        snprintf(key, sizeof key, "k%d", i);
+        ev = event(key);
+        ck_ok(publish_alone(p.conn, p.ob, &ev, &p.err));
+    }
+    ck_assert_int_eq(pg_ask(p.db, "SELECT max(lane) FROM outbox.log"), 0);
+    place_close(&p);
+}
+END_TEST
+
+/* Once it took a minute: as the square of their number. */
+START_TEST(many_dedup_keys_at_once)
+{
+    enum { N = 20000 };
+    static const outbox_event *at[N];
+    static outbox_event ev[N];
+    static char key[N][12];
+    place p;
+
+    for (int i = 0; i < N; i++) {
+        snprintf(key[i], sizeof key[i], "d%d", i % (N - 5));
+        ev[i] = event("k");
+        ev[i].dedup_key = key[i];
+        at[i] = &ev[i];
+    }
+    place_open(&p, NULL);
+    sql(p.conn, "SET statement_timeout = '10s'; BEGIN");
+    ck_assert_int_eq(outbox_publish_commit(p.ob, at, N, &p.err),
+                     OUTBOX_DUPLICATE);
+    ck_assert_int_eq(logged(&p), N - 5);
     place_close(&p);
 }
 END_TEST
@@ -328,6 +450,10 @@ void add_guard_tests(Suite *s)
     tcase_add_test(tc, a_schema_of_ones_own);
     tcase_add_test(tc, a_schema_that_is_refused);
     tcase_add_test(tc, prepared_once_for_a_connection);
+    tcase_add_test(tc, some_of_what_was_prepared_is_gone);
+    tcase_add_test(tc, made_anew_with_other_lanes);
+    tcase_add_test(tc, dropped_and_made_anew_with_other_lanes);
+    tcase_add_test(tc, many_dedup_keys_at_once);
     tcase_add_test(tc, pooled_leaves_no_session_state);
     tcase_add_test(tc, quiet_can_be_prepared);
     tcase_add_test(tc, the_inbox_commits_durably);

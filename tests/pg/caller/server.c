@@ -301,7 +301,7 @@ START_TEST(gone_before_the_publish)
     sql(p.conn, "BEGIN; INSERT INTO work VALUES (1)");
     terminate(&p);
     int rc = outbox_publish(p.ob, &ev, &p.err);
-    ck_says(&p.err, rc, OUTBOX_EABORTED, "", "connect again");
+    ck_says(&p.err, rc, OUTBOX_EABORTED, "57P01", "connect again");
     rc = outbox_publish(p.ob, &ev, &p.err);
     ck_says(&p.err, rc, OUTBOX_EABORTED, "", "connect again");
     rc = inbox_commit(p.ib, &p.err);
