@@ -203,9 +203,11 @@ int outbox_dead_each(outbox_t *ob, const char *sub, int limit,
 
     if (err == NULL)
         err = &own;
-    if (fn == NULL || limit <= 0)
+    if (fn == NULL)
+        return outbox_error_set(err, OUTBOX_EINVAL, "fn is NULL");
+    if (limit <= 0)
         return outbox_error_set(err, OUTBOX_EINVAL,
-                                "fn is NULL or limit is not positive");
+                                "limit is %d: give 1 or more", limit);
     int rc = subscription_find(ob, sub, &number, err);
     if (rc != OUTBOX_OK)
         return rc;
