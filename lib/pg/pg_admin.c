@@ -214,29 +214,28 @@ int ob_pg_dead(outbox_store *s, int64_t sub, int limit, outbox_sink *sink,
  * first that this one has given mean "ended" to every snapshot.  So the log
  * is renumbered in the order of positions, in pieces of the size of a window
  * as long as there are numbers, and is read from its beginning: nothing is
- * lost, some events come again. */
+ * lost, some events come again.  No temporary table is made, for a role may
+ * not be allowed to; and no plan joins all rows with all. */
 static const char rebase_sql[] =
-    "SET LOCAL enable_seqscan = on;"
+    "SET LOCAL enable_seqscan = on; SET LOCAL enable_nestloop = off;"
     "LOCK TABLE \"outbox\".meta, \"outbox\".\"window\","
     " \"outbox\".subscription IN EXCLUSIVE MODE;"
     "LOCK TABLE \"outbox\".lane IN EXCLUSIVE MODE;"
-    "CREATE TEMPORARY TABLE ob_rebase ON COMMIT DROP AS"
-    " SELECT l.tableoid AS t, l.ctid AS c, row_number() OVER"
-    " (ORDER BY position) - 1 AS n FROM \"outbox\".log l, \"outbox\".meta m,"
-    " pg_control_system() s WHERE m.system <> s.system_identifier;"
-    "ANALYZE ob_rebase;"
-    "UPDATE \"outbox\".log l SET tick = NULL, xid = ((3 + r.n / b.each)"
-    "::text)::xid8 FROM ob_rebase r, (SELECT greatest(4096, (SELECT count(*)"
-    " FROM ob_rebase) / (pg_snapshot_xmin(pg_current_snapshot())::text"
-    "::bigint - 5) + 1) AS each) b WHERE l.tableoid = r.t AND l.ctid = r.c;"
     "DELETE FROM \"outbox\".\"window\" USING \"outbox\".meta m,"
     " pg_control_system() s WHERE m.system <> s.system_identifier;"
-    "INSERT INTO \"outbox\".\"window\" (n, hi) SELECT n, CASE n WHEN 0"
+    "WITH r AS MATERIALIZED (SELECT l.tableoid AS t, l.ctid AS c,"
+    " (row_number() OVER (ORDER BY position) - 1) / greatest(4096, count(*)"
+    " OVER () / (pg_snapshot_xmin(pg_current_snapshot())::text::bigint - 5)"
+    " + 1) AS n FROM \"outbox\".log l, \"outbox\".meta m,"
+    " pg_control_system() s WHERE m.system <> s.system_identifier),"
+    " u AS (UPDATE \"outbox\".log l SET tick = NULL,"
+    " xid = ((3 + r.n)::text)::xid8 FROM r"
+    " WHERE l.tableoid = r.t AND l.ctid = r.c)"
+    " INSERT INTO \"outbox\".\"window\" (n, hi) SELECT n, CASE n WHEN 0"
     " THEN '1:1:' ELSE (3 + n) || ':' || (3 + n) || ':' END::pg_snapshot"
     " FROM \"outbox\".meta m, pg_control_system() s, generate_series(0,"
-    " coalesce((SELECT max(n) / greatest(4096, (max(n) + 1) /"
-    " (pg_snapshot_xmin(pg_current_snapshot())::text::bigint - 5) + 1) + 1"
-    " FROM ob_rebase), 0)) n WHERE m.system <> s.system_identifier;"
+    " coalesce((SELECT max(n) + 1 FROM r), 0)) n"
+    " WHERE m.system <> s.system_identifier;"
     "UPDATE \"outbox\".lane SET owner = NULL, token = token + 1, crashes = 0"
     " FROM \"outbox\".meta m, pg_control_system() s"
     " WHERE m.system <> s.system_identifier;"

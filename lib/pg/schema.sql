@@ -65,6 +65,14 @@ CREATE TABLE "outbox".log_2 PARTITION OF "outbox".log FOR VALUES IN (2)
 CREATE TABLE "outbox".log_3 PARTITION OF "outbox".log FOR VALUES IN (3)
     WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off);
 
+-- A log that has come to another cluster is renumbered there.  Where a
+-- publication is FOR ALL TABLES the server would refuse that; to an INSERT
+-- this adds nothing.
+ALTER TABLE "outbox".log_0 REPLICA IDENTITY FULL;
+ALTER TABLE "outbox".log_1 REPLICA IDENTITY FULL;
+ALTER TABLE "outbox".log_2 REPLICA IDENTITY FULL;
+ALTER TABLE "outbox".log_3 REPLICA IDENTITY FULL;
+
 -- No index on position alone: the planner would walk it from the oldest row
 -- on.  It comes second for the pages of a very long transaction.
 CREATE INDEX log_xid ON "outbox".log (xid, position);

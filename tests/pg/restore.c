@@ -191,11 +191,12 @@ START_TEST(upgraded_to_another_cluster)
 END_TEST
 
 /* The same data and numbers, another identifier. */
-START_TEST(another_system_identifier)
+static void another_identifier(const char *before)
 {
     world w;
 
     world_open(&w, WHICH);
+    pg_tamper(w.db, "%s", before);
     outbox_relay_t *r = relay_at_rest(&w, NULL);
     publish_numbers(&w, "k", 0, 5);
     run_for(&w, r, 1000, 50);
@@ -211,6 +212,18 @@ START_TEST(another_system_identifier)
     ck_assert_uint_eq(sink_times(&w.sink, 14), 1);
     relay_drop(r);
     world_close(&w);
+}
+
+START_TEST(another_system_identifier)
+{
+    another_identifier("SELECT");
+}
+END_TEST
+
+/* A publication needs to know which row it is that was updated. */
+START_TEST(all_tables_are_published)
+{
+    another_identifier("CREATE PUBLICATION everything FOR ALL TABLES");
 }
 END_TEST
 
@@ -325,6 +338,7 @@ void add_restore_tests(Suite *s)
     tcase_add_test(tc, dumped_and_published_before_the_relay);
     tcase_add_test(tc, upgraded_to_another_cluster);
     tcase_add_test(tc, another_system_identifier);
+    tcase_add_test(tc, all_tables_are_published);
     tcase_add_test(tc, a_standby_is_refused);
     tcase_add_test(tc, a_lagging_standby_is_promoted);
 }

@@ -312,6 +312,7 @@ static void looks(place *p, const char *conninfo, bool may_write)
     int rc = outbox_subscription_stats(ob, "default", &st, &p->err);
     ck_assert_msg(rc == OUTBOX_OK, "%s", p->err.text);
     ck_assert_uint_eq(st.dead, 1);
+    ck_assert_uint_ge(st.lag, 10000);
     rc = outbox_dead_each(ob, "default", 10, count_letter, &letters, &p->err);
     ck_assert_msg(rc == 1 && letters == 1, "%s", p->err.text);
     rc = outbox_dead_discard(ob, "default", NULL, &p->err);
@@ -320,6 +321,15 @@ static void looks(place *p, const char *conninfo, bool may_write)
     else
         ck_says(&p->err, rc, OUTBOX_EDB, "42501", "permission denied");
     outbox_close(ob);
+}
+
+/* More than are counted one by one. */
+static void pile_up(place *p)
+{
+    sql(p->db->conn,
+        "INSERT INTO outbox.log (seg, lane, id, topic, payload)"
+        " SELECT seg, 0, gen_random_uuid(), 't', '' FROM outbox.meta,"
+        " generate_series(1, 10050)");
 }
 
 START_TEST(a_relay_and_a_reader)
@@ -335,11 +345,33 @@ START_TEST(a_relay_and_a_reader)
     role_make(&p, "relay", conninfo);
     relay_as(&p, conninfo);
     role_drop(&p, "relay");
+    pile_up(&p);
     role_make(&p, "reader", conninfo);
     looks(&p, conninfo, false);
     role_drop(&p, "reader");
     role_make(&p, "relay", conninfo);
     looks(&p, conninfo, true);
+    role_drop(&p, "relay");
+    place_close(&p);
+}
+END_TEST
+
+/* Where nobody may make temporary tables, either. */
+START_TEST(a_relay_in_another_cluster)
+{
+    place p;
+    char conninfo[800];
+    outbox_event ev = event("k"), bad = event("bad");
+
+    bad.topic = "bad";
+    place_open(&p, NULL);
+    ck_ok(publish_alone(p.conn, p.ob, &ev, &p.err));
+    ck_ok(publish_alone(p.conn, p.ob, &bad, &p.err));
+    sql(p.db->conn, "UPDATE outbox.meta SET system = system + 1");
+    sql(p.db->conn, "REVOKE TEMPORARY ON DATABASE %s FROM PUBLIC",
+        p.db->name);
+    role_make(&p, "relay", conninfo);
+    relay_as(&p, conninfo);
     role_drop(&p, "relay");
     place_close(&p);
 }
@@ -380,5 +412,6 @@ void add_grant_tests(Suite *s)
     tcase_add_test(tc, a_publisher_may_ask_to_migrate);
     tcase_add_test(tc, a_consumer_and_a_pruner);
     tcase_add_test(tc, a_relay_and_a_reader);
+    tcase_add_test(tc, a_relay_in_another_cluster);
     tcase_add_test(tc, migrating_into_a_schema_of_another);
 }
