@@ -207,7 +207,7 @@ int outbox_dead_each(outbox_t *ob, const char *sub, int limit,
         return outbox_error_set(err, OUTBOX_EINVAL, "fn is NULL");
     if (limit <= 0)
         return outbox_error_set(err, OUTBOX_EINVAL,
-                                "limit is %d: give 1 or more", limit);
+                                "limit is %d: it must be positive", limit);
     int rc = subscription_find(ob, sub, &number, err);
     if (rc != OUTBOX_OK)
         return rc;
