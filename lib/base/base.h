@@ -44,6 +44,11 @@ int ob_struct_read(void *out, size_t known, size_t least, const void *in,
 int ob_text_check(const char *s, size_t max, const char *field, size_t *len,
                   outbox_error *err);
 bool ob_utf8_valid(const char *s, size_t len);
+enum { OB_WHY_MAX = 1024 };             /* bytes of the reason of a failure */
+/* A copy that any database can hold, at most max bytes and cut between two
+ * characters: '?' for what is not UTF-8, and for control characters.  NULL
+ * without memory. */
+char *ob_text_tame(const outbox_allocator *mem, const char *s, size_t max);
 
 /* ---- tables --------------------------------------------------------- */
 

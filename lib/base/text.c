@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * text.c - is it UTF-8, and not too long.
+ * text.c - is it UTF-8, and not too long; and text that is made so.
  */
 #include "base.h"
 
@@ -50,4 +50,28 @@ int ob_text_check(const char *s, size_t max, const char *field, size_t *len,
         return outbox_error_set(err, OUTBOX_EINVAL, "%s is not UTF-8", field);
     *len = n;
     return OUTBOX_OK;
+}
+
+/* A character that begins within max may end behind it: that one is cut. */
+enum { MOST_BEHIND = 3 };
+
+char *ob_text_tame(const outbox_allocator *mem, const char *s, size_t max)
+{
+    size_t len = strnlen(s, max + MOST_BEHIND), at = 0;
+    char *out = ob_alloc(mem, (len < max ? len : max) + 1);
+
+    if (out == NULL)
+        return NULL;
+    while (at < len && at < max) {
+        size_t n = utf8_sequence((const unsigned char *)&s[at], len - at);
+        if (at + n > max)
+            break;
+        if (n == 0 || (unsigned char)s[at] < ' ' || s[at] == 0x7f) {
+            out[at++] = '?';
+            continue;
+        }
+        memcpy(&out[at], &s[at], n);
+        at += n;
+    }
+    return out;                         /* it was zeroed */
 }

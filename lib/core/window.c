@@ -654,11 +654,14 @@ void ob_window_retire(ob_window *w)
 
 /* ---- slots ---------------------------------------------------------- */
 
-/* Without memory the reason is lost, not the event. */
+/* Transports say what strerror() or their broker says, in whatever encoding.
+ * Without memory the reason is lost, not the event. */
 void ob_slot_why(ob_window *w, ob_slot *s, const char *why)
 {
     ob_free(&w->mem, s->why);
-    s->why = why != NULL && *why != '\0' ? ob_strdup(&w->mem, why) : NULL;
+    s->why = NULL;
+    if (why != NULL && *why != '\0')
+        s->why = ob_text_tame(&w->mem, why, OB_WHY_MAX);
 }
 
 const char *ob_slot_reason(const ob_slot *s)

@@ -6,9 +6,10 @@
  * only if it got them all, adds a row for each to a log of cursors.  With
  * anything else to write there is a transaction around it.
  */
-#include "pg_store.h"
+#include "base.h"
 
 #include "failpoint.h"
+#include "pg_store.h"
 
 typedef struct save_arrays {
     ob_pg_array lane, token, window, position;
@@ -193,11 +194,32 @@ static int64_t row_bury(ob_pg *st, int64_t sub, const outbox_change *c,
     return rc;
 }
 
-static int change_write(ob_pg *st, int64_t sub, const outbox_change *c,
+/* The rest of a row was in this database before; the reason comes from
+ * outside, and may have what an encoding other than UTF-8 lacks. */
+static const char *why_fit(ob_pg *st, const char *why, char *out, size_t max)
+{
+    const char *encoding = PQparameterStatus(st->conn, "server_encoding");
+    size_t n = 0;
+
+    if (why == NULL || (encoding != NULL && strcmp(encoding, "UTF8") == 0))
+        return why;
+    for (; *why != '\0' && n + 1 < max; why++) {
+        if (((unsigned char)*why & 0xc0) != 0x80)       /* one '?' each */
+            out[n++] = (unsigned char)*why < 0x80 ? *why : '?';
+    }
+    out[n] = '\0';
+    return out;
+}
+
+static int change_write(ob_pg *st, int64_t sub, const outbox_change *change,
                         outbox_error *err)
 {
+    outbox_change own = *change;
+    const outbox_change *c = &own;
+    char why[OB_WHY_MAX + 1];
     int64_t rc = OUTBOX_EINVAL;
 
+    own.row.why = why_fit(st, change->row.why, why, sizeof why);
     switch (c->kind) {
     case OUTBOX_PARK:
         rc = row_park(st, sub, &c->row, err);

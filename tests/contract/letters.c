@@ -5,6 +5,7 @@
  */
 #include "kit.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static const char unknown_id[] = "0190c2a8-7b1c-7cc3-98c4-dc0c0c07398f";
@@ -57,6 +58,59 @@ static void count_letter(void *arg, const outbox_event *ev,
     ck_assert_ptr_nonnull(last_error);
     ++*(int *)arg;
 }
+
+/* Number 1 is refused in Latin-1, and with a beep; 2 at great length, in
+ * characters of two bytes behind one of one; 3 with neither. */
+static outbox_verdict refuse_badly(sink *s, const outbox_event *ev,
+                                   outbox_token token, outbox_error *why)
+{
+    long number = event_number(ev);
+    char text[3002] = "x";
+
+    if (number != 2) {
+        strcpy(why->text, number == 1 ? "Schl\xfcssel\a\xe2\x86"
+                                      : "\xe2\x86\x92 closed");
+        return OUTBOX_REJECT;
+    }
+    for (int i = 1; i < 3001; i += 2)
+        memcpy(&text[i], "\xc3\xa9", 2);
+    ck_ok(outbox_settle(s->relay, token, OUTBOX_REJECT, text));
+    return OUTBOX_PENDING;
+}
+
+typedef struct reasons { char of[4][4096]; } reasons;
+
+static void keep_reason(void *arg, const outbox_event *ev,
+                        const char *last_error, int64_t died_ms)
+{
+    reasons *r = arg;
+
+    (void)died_ms;
+    snprintf(r->of[event_number(ev)], sizeof r->of[0], "%s", last_error);
+}
+
+/* A database that refuses the text would be asked again for ever. */
+START_TEST(a_reason_may_be_any_bytes)
+{
+    site t;
+    reasons r = { 0 };
+    outbox_error err;
+
+    site_open(&t, _i);
+    publish_numbers(&t.w, NULL, 1, 3);
+    t.w.sink.rule = refuse_badly;
+    site_relay(&t);
+    time_pass(&t.w, t.r, 500, 50);
+    ck_assert_int_eq(outbox_dead_each(t.w.ob, "default", 9, keep_reason, &r,
+                                      &err), 3);
+    ck_assert_uint_eq(sink_count(&t.w.sink), 3);
+    ck_assert_str_eq(r.of[1], "Schl?ssel???");
+    ck_assert_uint_eq(strlen(r.of[2]), 1023);   /* not half a character */
+    ck_assert_str_eq(&r.of[2][1019], "\xc3\xa9\xc3\xa9");
+    ck_assert_str_eq(r.of[3], "\xe2\x86\x92 closed");
+    site_close(&t);
+}
+END_TEST
 
 START_TEST(letters_come_oldest_first_and_no_more_than_asked)
 {
@@ -510,6 +564,7 @@ void add_letters_tests(Suite *s)
     TCase *tc = suite_case(s, "letters");
 
     tcase_add_loop_test(tc, a_letter_tells_everything, 0, n_suts);
+    tcase_add_loop_test(tc, a_reason_may_be_any_bytes, 0, n_suts);
     tcase_add_loop_test(tc, letters_come_oldest_first_and_no_more_than_asked, 0,
                         n_suts);
     tcase_add_loop_test(tc, a_revived_one_goes_before_those_that_wait, 0,

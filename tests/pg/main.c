@@ -15,5 +15,6 @@ int main(void)
     add_durable_tests(s);
     add_restore_tests(s);
     add_silence_tests(s);
+    add_encoding_tests(s);
     return suite_main(s);
 }

@@ -21,6 +21,7 @@ void add_trim_tests(Suite *s);
 void add_durable_tests(Suite *s);
 void add_restore_tests(Suite *s);
 void add_silence_tests(Suite *s);
+void add_encoding_tests(Suite *s);
 
 /* ---- who publishes -------------------------------------------------- */
 
