@@ -599,10 +599,12 @@ void ob_window_halt(ob_window *w, ob_slot *s)
     }
 }
 
-/* What follows in the chain: the next may go, or none of them. */
+/* What follows in the chain: the next may go, or none of them.  One with a
+ * verdict waits for that: it is an ACK, late but accepted. */
 static void chain_go_on(ob_window *w, ob_slot *after, bool parks)
 {
-    if (after != NULL && after->prev == OB_NONE && after->state == OB_BEHIND)
+    if (after != NULL && after->prev == OB_NONE && after->state == OB_BEHIND &&
+        after->verdict == 0)
         slot_head_of_chain(w, after, parks);
 }
 

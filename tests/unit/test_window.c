@@ -277,6 +277,41 @@ START_TEST(no_allocation_in_the_steady_state)
 }
 END_TEST
 
+static ob_slot *add_of_one_key(bench *b, int64_t position)
+{
+    outbox_row row = { .topic = { "t", 1 }, .key = { "k", 1 },
+                       .position = position };
+    ob_slot *s = ob_window_add(&b->w, &row, 1, 0, 1);
+
+    ck_assert_ptr_nonnull(s);
+    ob_window_show(&b->w, s, false);
+    return s;
+}
+
+/* Two of a key were sent to an ordered transport and failed; while a save
+ * parks the first, the ACK of the second comes after all.  It was accepted:
+ * that one must not be parked, too. */
+START_TEST(a_late_ack_outlives_the_save_of_the_one_before)
+{
+    bench b;
+    outbox_verdict v;
+
+    bench_open(&b, 1, true);
+    ob_slot *first = add_of_one_key(&b, 1), *second = add_of_one_key(&b, 2);
+    while (ob_window_next_ready(&b.w) != NULL)
+        continue;
+    ob_window_behind(&b.w, second);
+    ob_window_doom(&b.w, first, OUTBOX_PARK);
+    ob_window_judge(&b.w, second, OUTBOX_ACK);
+    ob_window_finish(&b.w, first, OB_DONE, true);
+    ck_assert_int_eq(second->state, OB_BEHIND);
+    ck_assert_uint_eq(b.w.doomed, 0);
+    ck_assert_ptr_eq(ob_window_next_judged(&b.w, &v), second);
+    ck_assert_int_eq(v, OUTBOX_ACK);
+    bench_close(&b);
+}
+END_TEST
+
 START_TEST(what_goes_in_comes_out)
 {
     outbox_row in = { .position = 5, .published_ms = 7,
@@ -329,6 +364,7 @@ int main(void)
     tcase_add_test(tc, one_of_a_chain_at_a_time);
     tcase_add_test(tc, ordered_chains_fly_together);
     tcase_add_test(tc, no_allocation_in_the_steady_state);
+    tcase_add_test(tc, a_late_ack_outlives_the_save_of_the_one_before);
     tcase_add_test(tc, what_goes_in_comes_out);
     tcase_add_test(tc, the_last_allocation_may_fail);
     return suite_main(s);
