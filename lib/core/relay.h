@@ -111,7 +111,10 @@ struct outbox_relay {
     pthread_cond_t  ended;
     ob_window       win;
     outbox_stats    stats;
-    bool            stepping, running, stopping, dead;
+    bool            stepping, running, stopping;
+    bool            returned;   /* the thread has, and can be joined */
+    bool            joining;    /* by one of those who stop it */
+    unsigned        runs;       /* of threads, so far */
     int             stop_ms, stop_rc;
     outbox_error    stop_err;
     pthread_t       thread;

@@ -209,7 +209,8 @@ int outbox_relay_step(outbox_relay_t *r, int timeout_ms, outbox_error *err)
     int rc = relay_check(r, err);
 
     if (rc == OUTBOX_OK && timeout_ms < 0)
-        rc = outbox_error_set(err, OUTBOX_EINVAL, "timeout_ms is negative: give 0 or more");
+        rc = outbox_error_set(err, OUTBOX_EINVAL,
+                              "timeout_ms is negative: give 0 or more");
     if (rc == OUTBOX_OK)
         rc = step_enter(r, false, err);
     if (rc != OUTBOX_OK)
@@ -340,7 +341,10 @@ static void *thread_main(void *arg)
         step_leave(r);
     }
     outbox_error own = { .code = OUTBOX_OK };
-    int end = shut(r, r->stop_ms, &own);
+    pthread_mutex_lock(&r->lock);
+    int stop_ms = r->stop_ms;
+    pthread_mutex_unlock(&r->lock);
+    int end = shut(r, stop_ms, &own);
     if (rc != OUTBOX_ENOENT) {
         rc = end;
         err = own;
@@ -348,7 +352,7 @@ static void *thread_main(void *arg)
     pthread_mutex_lock(&r->lock);
     r->stop_rc = rc;
     r->stop_err = err;
-    r->dead = true;
+    r->returned = true;
     pthread_cond_broadcast(&r->ended);
     pthread_mutex_unlock(&r->lock);
     return NULL;
@@ -393,10 +397,11 @@ int outbox_relay_start(outbox_relay_t *r, outbox_error *err)
     if (!r->attached)
         rc = attach_patiently(r, err != NULL ? err : &own);
     pthread_mutex_lock(&r->lock);
-    r->stepping = r->stopping = r->dead = false;
+    r->stepping = r->stopping = r->returned = false;
     if (rc == OUTBOX_OK)
         rc = thread_create(r, err);
     r->running = rc == OUTBOX_OK;
+    r->runs += r->running;
     pthread_mutex_unlock(&r->lock);
     return rc;
 }
@@ -415,36 +420,50 @@ static struct timespec deadline_of(int timeout_ms)
     return t;
 }
 
-/* The thread has the given time to drain, and as much again plus a second to
- * write its farewell, before we give up waiting for it. */
+/* Several may stop it at once: one of them joins, the others wait until that
+ * is done.  Then it may have been started again already. */
+static bool is_over(const outbox_relay_t *r, unsigned run)
+{
+    return !r->running || r->runs != run;
+}
+
+/* Called with the lock held. */
+static void thread_join(outbox_relay_t *r)
+{
+    r->joining = true;
+    pthread_mutex_unlock(&r->lock);
+    pthread_join(r->thread, NULL);
+    pthread_mutex_lock(&r->lock);
+    r->joining = r->running = false;
+    pthread_cond_broadcast(&r->ended);
+}
+
+/* Called with the lock held, and a thread running.  The thread has the given
+ * time to drain, and as much again plus a second to write its farewell, before
+ * we give up waiting for it. */
 static int thread_stop(outbox_relay_t *r, int timeout_ms, outbox_error *err)
 {
     struct timespec until = deadline_of(timeout_ms < INT32_MAX / 2 - 1000
                                         ? timeout_ms * 2 + 1000
                                         : timeout_ms);
+    unsigned run = r->runs;
     int rc = 0;
 
-    pthread_mutex_lock(&r->lock);
     if (!r->stopping)
         r->stop_ms = timeout_ms;
     r->stopping = true;
     ob_waker_signal(&r->waker, OB_WAKE_NOW);
-    while (!r->dead && rc == 0)
+    while (!is_over(r, run) && (!r->returned || r->joining) && rc == 0)
         rc = pthread_cond_timedwait(&r->ended, &r->lock, &until);
-    bool dead = r->dead;
-    pthread_mutex_unlock(&r->lock);
-    if (!dead)
+    if (!is_over(r, run) && r->returned && !r->joining)
+        thread_join(r);
+    if (!is_over(r, run))
         return outbox_error_set(err, OUTBOX_ETIMEOUT,
                                 "the transport's callback has not returned; "
                                 "the relay stops when it does");
-    pthread_join(r->thread, NULL);
-    pthread_mutex_lock(&r->lock);
-    r->running = false;
-    rc = r->stop_rc;
     if (err != NULL)
         *err = r->stop_err;
-    pthread_mutex_unlock(&r->lock);
-    return rc < 0 ? rc : OUTBOX_OK;
+    return r->stop_rc < 0 ? r->stop_rc : OUTBOX_OK;
 }
 
 int outbox_relay_stop(outbox_relay_t *r, int timeout_ms, outbox_error *err)
@@ -455,16 +474,19 @@ int outbox_relay_stop(outbox_relay_t *r, int timeout_ms, outbox_error *err)
     if (rc != OUTBOX_OK)
         return rc;
     if (timeout_ms < 0)
-        return outbox_error_set(err, OUTBOX_EINVAL, "timeout_ms is negative: give 0 or more");
+        return outbox_error_set(err, OUTBOX_EINVAL,
+                                "timeout_ms is negative: give 0 or more");
     pthread_mutex_lock(&r->lock);
     bool running = r->running;
-    pthread_mutex_unlock(&r->lock);
     if (running && pthread_equal(pthread_self(), r->thread))
-        return outbox_error_set(err, OUTBOX_EBUSY,
-                                "the relay's own thread cannot stop it: do "
-                                "not call this from a transport");
+        rc = outbox_error_set(err, OUTBOX_EBUSY,
+                              "the relay's own thread cannot stop it: do not "
+                              "call this from a transport");
+    else if (running)
+        rc = thread_stop(r, timeout_ms, err);
+    pthread_mutex_unlock(&r->lock);
     if (running)
-        return thread_stop(r, timeout_ms, err);
+        return rc;
     rc = step_enter(r, false, err);
     if (rc != OUTBOX_OK)
         return rc;

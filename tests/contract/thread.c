@@ -296,6 +296,59 @@ START_TEST(start_and_stop_many_times)
 }
 END_TEST
 
+typedef struct stopper {
+    outbox_relay_t    *r;
+    pthread_barrier_t *gate;
+    int                rc;
+} stopper;
+
+static void *stop_at_the_gate(void *arg)
+{
+    stopper *s = arg;
+    outbox_error err;
+
+    pthread_barrier_wait(s->gate);
+    s->rc = outbox_relay_stop(s->r, SOON, &err);
+    return NULL;
+}
+
+static void stop_twice(outbox_relay_t *r)
+{
+    pthread_barrier_t gate;
+    stopper s[2] = { { r, &gate, -1 }, { r, &gate, -1 } };
+    pthread_t threads[2];
+
+    ck_assert_int_eq(pthread_barrier_init(&gate, NULL, 2), 0);
+    for (int i = 0; i < 2; i++)
+        pthread_create(&threads[i], NULL, stop_at_the_gate, &s[i]);
+    for (int i = 0; i < 2; i++) {
+        pthread_join(threads[i], NULL);
+        ck_ok(s[i].rc);
+    }
+    pthread_barrier_destroy(&gate);
+}
+
+/* As a signal's watcher and the end of main() may. */
+START_TEST(two_threads_stop_it_at_once)
+{
+    world w;
+    outbox_error err;
+    outbox_relay_t *r;
+
+    world_open(&w, _i);
+    r = started(&w, NULL);
+    for (long i = 0; i < 10; i++) {
+        publish_numbers(&w, "k", i, 1);
+        ck_assert(sink_wait(&w.sink, (size_t)i + 1, SOON));
+        stop_twice(r);
+        ck_assert_int_ge(outbox_relay_step(r, 0, &err), 0);
+        ck_ok(outbox_relay_start(r, &err));
+    }
+    outbox_relay_free(r);
+    world_close(&w);
+}
+END_TEST
+
 START_TEST(free_alone_stops_it)
 {
     world w;
@@ -406,6 +459,7 @@ void add_thread_tests(Suite *s)
     tcase_add_loop_test(tc, stop_waits_for_verdicts, 0, n_ways);
     tcase_add_loop_test(tc, stop_is_bounded_and_start_works_again, 0, n_ways);
     tcase_add_loop_test(tc, start_and_stop_many_times, 0, n_ways);
+    tcase_add_loop_test(tc, two_threads_stop_it_at_once, 0, n_ways);
     tcase_add_loop_test(tc, free_alone_stops_it, 0, n_ways);
     tcase_add_loop_test(tc, start_says_when_the_tables_are_missing, 0, n_ways);
     tcase_add_loop_test(tc, two_publishing_threads_and_a_relay, 0, n_ways);
