@@ -65,6 +65,37 @@ START_TEST(a_sync_transport_is_asked_no_more)
 }
 END_TEST
 
+static outbox_verdict is_closed(sink *s, const outbox_event *ev,
+                                outbox_token token, outbox_error *why)
+{
+    (void)s, (void)ev, (void)token;
+    strcpy(why->text, "the harbour is closed");
+    return OUTBOX_RETRY;
+}
+
+START_TEST(its_line_in_the_log_says_why)
+{
+    world w;
+    journal j = { .n = 0 };
+    outbox_relay_options opt;
+    outbox_relay_t *r;
+
+    world_open(&w, _i);
+    w.sink.rule = is_closed;
+    opt = five_failures(&w);
+    opt.log = journal_write;
+    opt.log_arg = &j;
+    publish_numbers(&w, NULL, 0, 50);
+    r = relay_open(&w, NULL, &opt, NULL);
+    settle_down(r);
+    ck_assert_int_eq(journal_has(&j, "breaker open"), 1);
+    ck_assert_int_eq(journal_has(&j, "failed, the last: the harbour is closed"),
+                     1);
+    outbox_relay_free(r);
+    world_close(&w);
+}
+END_TEST
+
 START_TEST(half_open_means_one_probe)
 {
     world w;
@@ -314,6 +345,7 @@ void add_breaker_tests(Suite *s)
 
     tcase_add_loop_test(tc, it_opens_and_nothing_is_sent, 0, n_suts);
     tcase_add_loop_test(tc, a_sync_transport_is_asked_no_more, 0, n_suts);
+    tcase_add_loop_test(tc, its_line_in_the_log_says_why, 0, n_suts);
     tcase_add_loop_test(tc, half_open_means_one_probe, 0, n_suts);
     tcase_add_loop_test(tc, a_probe_without_a_verdict_is_the_only_one, 0,
                         n_suts);

@@ -65,6 +65,28 @@ START_TEST(what_the_cause_carries_is_passed_on)
 }
 END_TEST
 
+/* Names of headers know no case: whoever published it may write as HTTP
+ * libraries do. */
+START_TEST(names_of_headers_in_any_case)
+{
+    static const outbox_header all[] = {
+        { "Correlation-Id", "the first" }, { "TRACEPARENT", parent },
+        { "TraceState", "congo=t61" },
+    };
+    outbox_header out[4];
+    outbox_event cause = { .size = sizeof cause, .id = some_id,
+                           .headers = all, .n_headers = 3 };
+    outbox_event next = { .headers = out };
+
+    next.n_headers = outbox_causality(&cause, out);
+    ck_assert_uint_eq(next.n_headers, 4);
+    ck_assert_str_eq(header_value(&next, "correlation-id"), "the first");
+    ck_assert_str_eq(header_value(&next, "causation-id"), some_id);
+    ck_assert_str_eq(header_value(&next, "traceparent"), parent);
+    ck_assert_str_eq(header_value(&next, "tracestate"), "congo=t61");
+}
+END_TEST
+
 START_TEST(nothing_comes_of_nothing)
 {
     outbox_header out[4] = { { "untouched", "yes" } };
@@ -187,6 +209,7 @@ void add_causality_tests(Suite *s)
 
     tcase_add_test(tc, a_first_cause_begins_a_chain);
     tcase_add_test(tc, what_the_cause_carries_is_passed_on);
+    tcase_add_test(tc, names_of_headers_in_any_case);
     tcase_add_test(tc, nothing_comes_of_nothing);
     tcase_add_loop_test(tc, the_correlation_outlives_generations, 0, n_ways);
     tcase_add_loop_test(tc, headers_survive_the_dead_letters, 0, n_ways);

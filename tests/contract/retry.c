@@ -2,7 +2,7 @@
  *
  * retry.c - events that fail while others pass: backoff, parking, the dead.
  */
-#include "contract.h"
+#include "kit.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -150,6 +150,33 @@ START_TEST(after_max_attempts_it_is_dead)
     failing_run(&f, 20000);
     ck_assert_uint_eq(sink_times(&f.w.sink, 1000), times);
     failing_close(&f);
+}
+END_TEST
+
+/* Of a transport that hands on what its broker said. */
+static void answers(int which, int answer)
+{
+    failing f = { .r = NULL };
+    char words[40];
+    letter l[2];
+
+    snprintf(words, sizeof words, "answered %d, which is no verdict", answer);
+    failing_open(&f, which);
+    f.verdict = (outbox_verdict)answer;
+    f.opt.max_attempts = 4;
+    publish_numbers(&f.w, "k", 1000, 1);
+    failing_run(&f, 20000);
+    ck_assert_uint_ge(sink_times(&f.w.sink, 1000), 4);
+    ck_assert_int_eq(letters_of(&f.w, NULL, l, 2), 1);
+    ck_assert_msg(strstr(l[0].why, words) != NULL, "%s", l[0].why);
+    ck_assert_uint_eq(stats_of(f.r).rejected, 0);
+    failing_close(&f);
+}
+
+START_TEST(an_answer_that_is_no_verdict_is_a_retry)
+{
+    answers(_i, 4);
+    answers(_i, 42);
 }
 END_TEST
 
@@ -427,6 +454,8 @@ void add_retry_tests(Suite *s)
     tcase_add_loop_test(tc, other_keys_go_on, 0, n_suts);
     tcase_add_loop_test(tc, later_events_of_its_key_wait, 0, n_suts);
     tcase_add_loop_test(tc, after_max_attempts_it_is_dead, 0, n_suts);
+    tcase_add_loop_test(tc, an_answer_that_is_no_verdict_is_a_retry, 0,
+                        n_suts);
     tcase_add_loop_test(tc, attempts_are_numbered, 0, n_suts);
     tcase_add_loop_test(tc, a_rejected_one_is_dead_at_once, 0, n_suts);
     tcase_add_loop_test(tc, a_dead_one_blocks_its_key, 0, n_suts);
