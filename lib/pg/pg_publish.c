@@ -59,8 +59,7 @@ static bool status_is(const ob_pg *st, const char *name, const char *value)
     return s != NULL && strcmp(s, value) == 0;
 }
 
-/* Bytes of another encoding would be stored as if they were that. */
-static int encoding_check(const ob_pg *st, outbox_error *err)
+int ob_pg_encoding(const ob_pg *st, outbox_error *err)
 {
     if (status_is(st, "client_encoding", "UTF8") ||
         (status_is(st, "client_encoding", "SQL_ASCII") &&
@@ -93,7 +92,7 @@ int ob_pg_transaction(ob_pg *st, outbox_error *err)
         return outbox_error_set(err, OUTBOX_EREADONLY,
                                 "the server is a standby: publish on the "
                                 "primary");
-    return encoding_check(st, err);
+    return ob_pg_encoding(st, err);
 }
 
 /* What is needed before anything is written. */
@@ -294,7 +293,7 @@ static int commit_code(ob_pg *st, const PGresult *res, const char *doing,
 {
     if (is_commit(res))
         return OUTBOX_OK;
-    if (PQstatus(st->conn) == CONNECTION_BAD)
+    if (res == NULL || PQstatus(st->conn) == CONNECTION_BAD)
         return in_doubt(err);
     if (PQresultStatus(res) == PGRES_COMMAND_OK)
         return outbox_error_set(err, OUTBOX_EABORTED,
@@ -308,27 +307,18 @@ static int commit_code(ob_pg *st, const PGresult *res, const char *doing,
     return OUTBOX_EABORTED;
 }
 
-static int pipeline_send(ob_pg *st, enum ob_pg_stmt which,
-                         const ob_pg_params *p)
+/* text: without a name, behind a pooler. */
+static int pipeline_put(ob_pg *st, enum ob_pg_stmt which, const char *text,
+                        const ob_pg_params *p)
 {
     char name[OB_PG_NAME_MAX];
 
+    if (text != NULL)
+        return PQsendQueryParams(st->conn, text, p->n, NULL, p->value,
+                                 p->length, p->format, 1);
     ob_pg_name(st, which, name);
-    if (!PQsendQueryPrepared(st->conn, name, p->n, p->value, p->length,
-                             p->format, 1))
-        return 0;
-    ob_pg_name(st, PG_COMMIT, name);
-    return PQsendQueryPrepared(st->conn, name, 0, NULL, NULL, NULL, 1);
-}
-
-/* Behind a pooler: the same without names. */
-static int pipeline_send_text(ob_pg *st, const char *sql,
-                              const ob_pg_params *p)
-{
-    return PQsendQueryParams(st->conn, sql, p->n, NULL, p->value, p->length,
-                             p->format, 1) &&
-           PQsendQueryParams(st->conn, "COMMIT", 0, NULL, NULL, NULL, NULL,
-                             1);
+    return PQsendQueryPrepared(st->conn, name, p->n, p->value, p->length,
+                               p->format, 1);
 }
 
 /* The next statement's result; NULL when the connection is lost. */
@@ -357,6 +347,16 @@ static void pipeline_leave(ob_pg *st)
     PQexitPipelineMode(st->conn);
 }
 
+/* A trigger or rule that came after we looked for one. */
+static int committed_without(outbox_error *err)
+{
+    outbox_error was = *err;
+
+    return outbox_error_set(err, OUTBOX_EINDOUBT,
+                            "the transaction is committed, its events are "
+                            "not all: %.160s", was.text);
+}
+
 static int pipeline_read(ob_pg *st, enum ob_pg_stmt which, outbox_row *rows,
                          size_t n, outbox_error *err)
 {
@@ -368,46 +368,88 @@ static int pipeline_read(ob_pg *st, enum ob_pg_stmt which, outbox_row *rows,
     if (put != NULL)
         end = pipeline_result(st);
     pipeline_leave(st);
-    if (!good && put != NULL && PQstatus(st->conn) == CONNECTION_OK)
+    if (!is_commit(end) && !good && put != NULL &&
+        PQstatus(st->conn) == CONNECTION_OK)
         rc = ob_pg_error(st, put, "publish", err);
     else
         rc = commit_code(st, end, "commit", err);
-    if (rc == OUTBOX_OK)
-        rc = appended(st, which, put, rows, n, err);
+    if (rc == OUTBOX_OK) {
+        rc = good ? appended(st, which, put, rows, n, err)
+                  : ob_pg_error(st, put, "publish", err);
+        rc = rc < 0 ? committed_without(err) : rc;
+    }
     PQclear(put);
     PQclear(end);
     return rc;
+}
+
+/* The event may have been sent; was the COMMIT?  If the server can still be
+ * asked, it tells by what it waits for. */
+static int commit_not_sent(ob_pg *st, outbox_error *err)
+{
+    if (!PQpipelineSync(st->conn)) {
+        PQexitPipelineMode(st->conn);   /* without waiting for anything */
+        return in_doubt(err);
+    }
+    pipeline_leave(st);
+    PGTransactionStatusType status = PQtransactionStatus(st->conn);
+    if (status != PQTRANS_INTRANS && status != PQTRANS_INERROR)
+        return in_doubt(err);
+    return outbox_error_set(err, OUTBOX_EABORTED,
+                            "there was no memory to send COMMIT: the event "
+                            "may be in the transaction, roll it back");
+}
+
+static int pipeline_run(ob_pg *st, enum ob_pg_stmt which, const char *text,
+                        const ob_pg_params *p, outbox_row *rows, size_t n,
+                        outbox_error *err)
+{
+    static const ob_pg_params none;
+
+    if (!PQenterPipelineMode(st->conn))
+        return outbox_error_set(err, OUTBOX_EINVAL, "publish: %s",
+                                PQerrorMessage(st->conn));
+    if (!pipeline_put(st, which, text, p)) {
+        int rc = ob_pg_error(st, NULL, "publish", err);
+        PQexitPipelineMode(st->conn);   /* nothing is to come */
+        return rc;
+    }
+    if (!pipeline_put(st, PG_COMMIT, text != NULL ? "COMMIT" : NULL, &none) ||
+        !PQpipelineSync(st->conn))
+        return commit_not_sent(st, err);
+    return pipeline_read(st, which, rows, n, err);
 }
 
 static int append_commit(ob_pg *st, enum ob_pg_stmt which,
                          const ob_pg_params *p, outbox_row *rows, size_t n,
                          outbox_error *err)
 {
-    char *sql = NULL;
+    char *text = NULL;
     int rc = OUTBOX_OK;
 
     if (st->pooled)
-        sql = ob_pg_text_of(st, which, &rc, err);
+        text = ob_pg_text_of(st, which, &rc, err);
     else if ((rc = ob_pg_prepare(st, which, "publish", err)) == OUTBOX_OK)
         rc = ob_pg_prepare(st, PG_COMMIT, "publish", err);
-    if (rc != OUTBOX_OK)
-        return rc;
-    if (!PQenterPipelineMode(st->conn)) {
-        rc = outbox_error_set(err, OUTBOX_EINVAL, "publish: %s",
-                              PQerrorMessage(st->conn));
-    } else {
-        int sent = sql != NULL ? pipeline_send_text(st, sql, p)
-                               : pipeline_send(st, which, p);
-        if (sent && PQpipelineSync(st->conn)) {
-            rc = pipeline_read(st, which, rows, n, err);
-        } else {
-            pipeline_leave(st);
-            rc = in_doubt(err);
-        }
-    }
-    if (sql != NULL)
-        st->base.mem.free(st->base.mem.arg, sql);
+    if (rc == OUTBOX_OK)
+        rc = pipeline_run(st, which, text, p, rows, n, err);
+    if (text != NULL)
+        st->base.mem.free(st->base.mem.arg, text);
     return rc;
+}
+
+/* With a trigger or rule on the tables it is not known before the answer
+ * whether the events are in, and a COMMIT must not be under way by then. */
+static int append_then_commit(ob_pg *st, enum ob_pg_stmt which,
+                              const ob_pg_params *p, outbox_row *rows,
+                              size_t n, outbox_error *err)
+{
+    int rc = append_only(st, which, p, rows, n, err);
+
+    if (rc < 0)
+        return rc;
+    int end = ob_pg_commit(&st->base, err);
+    return end < 0 ? end : rc;
 }
 
 /* ---- publish -------------------------------------------------------- */
@@ -468,8 +510,11 @@ int ob_pg_append(outbox_store *s, outbox_row *rows, size_t n, int commit,
     }
     if (rc != OUTBOX_OK)
         return rc;
-    return commit ? append_commit(st, which, &p, rows, n, err)
-                  : append_only(st, which, &p, rows, n, err);
+    if (!commit)
+        return append_only(st, which, &p, rows, n, err);
+    return st->session->watched
+               ? append_then_commit(st, which, &p, rows, n, err)
+               : append_commit(st, which, &p, rows, n, err);
 }
 
 /* ---- the backlog ---------------------------------------------------- */

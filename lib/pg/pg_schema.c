@@ -221,9 +221,10 @@ static PGresult *ask_tables(ob_pg *st, int *rc, outbox_error *err)
 
     ob_pg_text(&p, st->name);
     PGresult *res = ob_pg_run(st, PG_TABLES, &p, "find the tables", rc, err);
-    if (res != NULL)
-        st->base.database = st->session->database =
-            database_number(st, res);
+    if (res == NULL)
+        return NULL;
+    st->base.database = st->session->database = database_number(st, res);
+    st->session->watched = ob_pg_get_bool(res, 0, 4);
     return res;
 }
 

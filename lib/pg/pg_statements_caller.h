@@ -13,17 +13,23 @@
     "(extract(epoch FROM pg_catalog.clock_timestamp())" \
     " OPERATOR(pg_catalog.*) 1000)::bigint"
 
-/* Cannot fail, so that the caller's transaction outlives the answer. */
+/* Cannot fail, so that the caller's transaction outlives the answer.  The last
+ * column: there is a trigger or rule on what a publisher writes. */
 OB_PG_STATEMENT(PG_TABLES,
     "SELECT pg_catalog.has_schema_privilege(n.oid, 'USAGE'),"
     " pg_catalog.has_table_privilege(c.oid, 'SELECT'),"
     " s.system_identifier, (SELECT d.oid::bigint"
     " FROM pg_catalog.pg_database d"
-    " WHERE d.datname = pg_catalog.current_database())"
+    " WHERE d.datname" PG_EQ "pg_catalog.current_database()),"
+    " (SELECT pg_catalog.bool_or(w.relhastriggers OR w.relhasrules)"
+    " FROM pg_catalog.pg_class w WHERE w.relnamespace" PG_EQ "n.oid"
+    " AND w.relname" PG_EQ "ANY ('{log, log_0, log_1, log_2, log_3,"
+    " scheduled, dedup}'::pg_catalog.name[]))"
     " FROM pg_catalog.pg_control_system() s"
-    " LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = $1::pg_catalog.text"
+    " LEFT JOIN pg_catalog.pg_namespace n"
+    " ON n.nspname" PG_EQ "$1::pg_catalog.text"
     " LEFT JOIN pg_catalog.pg_class c"
-    " ON c.relnamespace = n.oid AND c.relname = 'meta'")
+    " ON c.relnamespace" PG_EQ "n.oid AND c.relname" PG_EQ "'meta'")
 
 OB_PG_STATEMENT(PG_META, "SELECT version, lanes FROM \"outbox\".meta")
 

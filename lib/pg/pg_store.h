@@ -69,6 +69,7 @@ typedef struct ob_pg_session {
     struct ob_pg_session *next;
     char     schema[2 * OB_PG_SCHEMA_MAX + 3];
     bool     checked;                   /* the tables are ours */
+    bool     watched;                   /* by somebody's trigger or rule */
     uint32_t lanes;
     uint64_t database;
     uint64_t name;                      /* of all that is prepared */
@@ -219,6 +220,8 @@ int ob_pg_backlog(outbox_store *s, int64_t *events, outbox_error *err);
 /* A transaction is open and can write: else ENOTX, EABORTED, EREADONLY, or
  * EINVAL with results unread, in COPY. */
 int ob_pg_transaction(ob_pg *st, outbox_error *err);
+/* Bytes of another encoding would be stored as if they were UTF-8. */
+int ob_pg_encoding(const ob_pg *st, outbox_error *err);
 int ob_pg_accept(outbox_store *s, const char *consumer,
                  const outbox_bytes *id, int is_uuid, outbox_error *err);
 int ob_pg_commit(outbox_store *s, outbox_error *err);

@@ -39,6 +39,7 @@ void ck_says(const outbox_error *err, int rc, int code, const char *state,
 
 void add_guard_tests(Suite *s);
 void add_error_tests(Suite *s);
+void add_send_tests(Suite *s);
 void add_server_tests(Suite *s);
 void add_grant_tests(Suite *s);
 

@@ -410,6 +410,71 @@ START_TEST(a_trigger_that_swallows_events)
 }
 END_TEST
 
+/* A loop test: 1 behind a pooler. */
+static void swallow_place(place *p, outbox_options *opt, int pooled)
+{
+    *opt = (outbox_options){ .size = sizeof *opt,
+                             .flags = pooled ? OUTBOX_POOLED : 0 };
+    place_open(p, opt);
+    sql(p->conn, "CREATE FUNCTION public.swallow() RETURNS trigger"
+                 " LANGUAGE plpgsql AS $$BEGIN RETURN NULL; END$$");
+}
+
+static void swallow(place *p)
+{
+    sql(p->conn, "CREATE TRIGGER swallow BEFORE INSERT ON outbox.log_0"
+                 " FOR EACH ROW EXECUTE FUNCTION public.swallow()");
+}
+
+/* With the COMMIT, too: as long as anything listens to the tables, it is sent
+ * after the answer. */
+START_TEST(no_commit_without_its_events)
+{
+    place p;
+    outbox_options opt;
+    outbox_event ev = event("k");
+    const outbox_event *at[] = { &ev, &ev };
+
+    swallow_place(&p, &opt, _i);
+    swallow(&p);
+    for (size_t n = 1; n <= 2; n++) {
+        sql(p.conn, "BEGIN; INSERT INTO work VALUES (1)");
+        int rc = outbox_publish_commit(p.ob, at, n, &p.err);
+        ck_says(&p.err, rc, OUTBOX_EDB, "", n == 1 ? "0 of 1" : "0 of 2");
+        ck_assert_int_eq(PQtransactionStatus(p.conn), PQTRANS_INTRANS);
+        sql(p.conn, "ROLLBACK");
+    }
+    ck_assert_int_eq(pg_ask(p.db, "SELECT count(*) FROM work"), 0);
+    sql(p.conn, "DROP TRIGGER swallow ON outbox.log_0; BEGIN");
+    ck_ok(outbox_publish_commit(p.ob, at, 2, &p.err));
+    ck_assert_int_eq(PQtransactionStatus(p.conn), PQTRANS_IDLE);
+    ck_assert_int_eq(logged(&p), 2);
+    place_close(&p);
+}
+END_TEST
+
+/* Made after the connection looked, it is found too late; which is said. */
+START_TEST(a_trigger_that_came_later)
+{
+    place p;
+    outbox_options opt;
+    outbox_event ev = event("k");
+    const outbox_event *at[] = { &ev };
+
+    swallow_place(&p, &opt, _i);
+    ck_ok(publish_alone(p.conn, p.ob, &ev, &p.err));
+    swallow(&p);
+    sql(p.conn, "BEGIN; INSERT INTO work VALUES (1)");
+    int rc = outbox_publish_commit(p.ob, at, 1, &p.err);
+    ck_says(&p.err, rc, OUTBOX_EINDOUBT, "", "is committed");
+    ck_says(&p.err, rc, OUTBOX_EINDOUBT, "", "0 of 1");
+    ck_assert_int_eq(PQtransactionStatus(p.conn), PQTRANS_IDLE);
+    ck_assert_int_eq(pg_ask(p.db, "SELECT count(*) FROM work"), 1);
+    ck_assert_int_eq(logged(&p), 1);
+    place_close(&p);
+}
+END_TEST
+
 void add_error_tests(Suite *s)
 {
     TCase *tc = suite_case(s, "errors");
@@ -427,4 +492,6 @@ void add_error_tests(Suite *s)
     tcase_add_test(tc, text_that_the_database_cannot_hold);
     tcase_add_test(tc, a_payload_of_a_gibibyte);
     tcase_add_test(tc, a_trigger_that_swallows_events);
+    tcase_add_loop_test(tc, no_commit_without_its_events, 0, 2);
+    tcase_add_loop_test(tc, a_trigger_that_came_later, 0, 2);
 }

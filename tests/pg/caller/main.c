@@ -80,6 +80,7 @@ int main(void)
 
     add_guard_tests(s);
     add_error_tests(s);
+    add_send_tests(s);
     add_server_tests(s);
     add_grant_tests(s);
     return suite_main(s);
