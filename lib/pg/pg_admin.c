@@ -162,6 +162,8 @@ int ob_pg_find(outbox_store *s, const char *name, int64_t *sub,
 
     if (rc == OUTBOX_OK)
         rc = ob_pg_check(st, err);
+    if (rc == OUTBOX_OK)                /* all of them come by here */
+        rc = ob_pg_encoding(st, err);
     if (rc != OUTBOX_OK)
         return rc;
     ob_pg_text(&p, name);

@@ -117,6 +117,36 @@ START_TEST(another_encoding)
 }
 END_TEST
 
+static void no_letter(void *arg, const outbox_event *ev, const char *why,
+                      int64_t died_ms)
+{
+    (void)arg, (void)ev, (void)why, (void)died_ms;
+}
+
+/* Names of subscriptions are UTF-8, too, and so is what dead events say. */
+START_TEST(another_encoding_for_people)
+{
+    place p;
+    outbox_stats stats = { .size = sizeof stats };
+
+    place_open(&p, NULL);
+    for (int utf8 = 0; utf8 < 2; utf8++) {
+        const char *words = utf8 ? "no subscription"
+                                 : "client_encoding is LATIN1";
+        int code = utf8 ? OUTBOX_ENOENT : OUTBOX_EINVAL;
+        ck_ok(PQsetClientEncoding(p.conn, utf8 ? "UTF8" : "LATIN1"));
+        int rc = outbox_pause(p.ob, "m\xc3\xbcll", 1, &p.err);
+        ck_says(&p.err, rc, code, "", words);
+        rc = outbox_dead_each(p.ob, "m\xc3\xbcll", 1, no_letter, NULL,
+                              &p.err);
+        ck_says(&p.err, rc, code, "", words);
+        rc = outbox_subscription_stats(p.ob, "m\xc3\xbcll", &stats, &p.err);
+        ck_says(&p.err, rc, code, "", words);
+    }
+    place_close(&p);
+}
+END_TEST
+
 /* A schema on the path before pg_catalog, with tables of our names. */
 START_TEST(a_search_path_changes_nothing)
 {
@@ -446,6 +476,7 @@ void add_guard_tests(Suite *s)
     tcase_add_test(tc, in_pipeline_mode);
     tcase_add_test(tc, in_an_aborted_transaction);
     tcase_add_test(tc, another_encoding);
+    tcase_add_test(tc, another_encoding_for_people);
     tcase_add_test(tc, a_search_path_changes_nothing);
     tcase_add_test(tc, a_schema_of_ones_own);
     tcase_add_test(tc, a_schema_that_is_refused);
