@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 #
 # The manual is free of lint, and has a page for each exported function and
-# for nothing else.
+# each type that users fill in or get, and for nothing else.
 set -u
 cd "$TOP" || exit 1
 
@@ -21,7 +21,9 @@ fault()
     sed "s/\$/: $1/" | grep .
 }
 
-exported=$(LC_ALL=C sort lib/*.sym)
+types=$(sed -n 's/^\(typedef .*\)\{0,1\}} \(outbox_[a-z_]*\);.*/\2/p' \
+    include/outbox/outbox.h include/outbox/cloudevents.h)
+exported=$({ cat lib/*.sym; echo "$types"; } | LC_ALL=C sort)
 pages=$(for page in man/*.[0-9]; do basename "${page%.*}"; done)
 have()
 {
