@@ -116,28 +116,43 @@ OB_PG_STATEMENT(PG_COMMIT, "COMMIT")
 
 /* Not yet passed by every subscription, but no more than $1: it stops
  * counting there.  A lane's cursor is (window, position): past are the windows
- * before it, and what has up to that position in it. */
+ * before it, and what has up to that position in it.  The planner takes a
+ * range with two ends that it does not know for a small one, and so reads it
+ * by its index: delivered events that are kept must not be looked at. */
+#define PG_AT_WINDOW(n) \
+    "(SELECT w.hi FROM \"outbox\".\"window\" w WHERE w.n" PG_EQ n ")"
+#define PG_SEEN(snapshot) \
+    "coalesce(pg_catalog.pg_visible_in_snapshot(e.xid, " snapshot "), false)"
+#define PG_XIDS(first, last) \
+    "(SELECT lane, xid, position FROM \"outbox\".log WHERE xid" \
+    " OPERATOR(pg_catalog.>=) " first \
+    " AND xid OPERATOR(pg_catalog.<=) " last ")"
 OB_PG_STATEMENT(PG_BACKLOG,
     "WITH cursors AS MATERIALIZED (SELECT l.lane,"
     " coalesce(a.\"window\", 0) AS n, coalesce(a.position, 0) AS position"
     " FROM \"outbox\".lane l LEFT JOIN LATERAL (SELECT \"window\", position"
-    " FROM \"outbox\".ack a WHERE a.sub = l.sub AND a.lane = l.lane"
-    " ORDER BY seq DESC LIMIT 1) a ON true),"
-    " last AS MATERIALIZED (SELECT DISTINCT ON (lane) c.lane, c.position,"
-    " at.hi, before.hi AS lo FROM cursors c"
-    " LEFT JOIN \"outbox\".\"window\" at ON at.n = c.n"
-    " LEFT JOIN \"outbox\".\"window\" before ON before.n = c.n - 1"
-    " ORDER BY c.lane, c.n, c.position),"
-    " least AS MATERIALIZED (SELECT pg_catalog.pg_snapshot_xmin("
+    " FROM \"outbox\".ack a WHERE a.sub" PG_EQ "l.sub AND a.lane" PG_EQ
+    "l.lane ORDER BY seq DESC LIMIT 1) a ON true),"
+    " last AS MATERIALIZED (SELECT c.lane, c.position, "
+    PG_AT_WINDOW("c.n") " AS hi, "
+    PG_AT_WINDOW("(c.n OPERATOR(pg_catalog.-) 1)") " AS lo"
+    " FROM (SELECT DISTINCT ON (lane) * FROM cursors"
+    " ORDER BY lane, n, position) c),"
+    " least AS MATERIALIZED (SELECT pg_catalog.pg_snapshot_xmax("
     " coalesce(lo, '1:1:'::pg_catalog.pg_snapshot)) AS xid FROM last"
-    " ORDER BY 1 LIMIT 1)"
-    " SELECT (SELECT pg_catalog.count(*) FROM (SELECT 1 FROM \"outbox\".log e"
-    " LEFT JOIN last l ON l.lane = e.lane"
-    " WHERE e.xid >= coalesce((SELECT xid FROM least), '0'::pg_catalog.xid8)"
-    " AND NOT coalesce(pg_catalog.pg_visible_in_snapshot(e.xid, l.lo), false)"
-    " AND NOT coalesce(pg_catalog.pg_visible_in_snapshot(e.xid, l.hi)"
-    " AND e.position <= l.position, false) LIMIT $1) x) +"
-    " (SELECT pg_catalog.count(*) FROM"
+    " ORDER BY 1 LIMIT 1),"
+    " late AS MATERIALIZED (SELECT DISTINCT x FROM last,"
+    " pg_catalog.pg_snapshot_xip(lo) x"
+    " WHERE x OPERATOR(pg_catalog.<) (SELECT xid FROM least))"
+    " SELECT (SELECT pg_catalog.count(*) FROM (SELECT 1 FROM (SELECT r.*"
+    " FROM " PG_XIDS("coalesce((SELECT xid FROM least),"
+                     " '0'::pg_catalog.xid8)",
+                     "(SELECT '18446744073709551615'::pg_catalog.xid8)") " r"
+    " UNION ALL SELECT r.* FROM late, LATERAL " PG_XIDS("x", "x") " r) e"
+    " LEFT JOIN last l ON l.lane" PG_EQ "e.lane"
+    " WHERE NOT " PG_SEEN("l.lo") " AND NOT (" PG_SEEN("l.hi")
+    " AND e.position OPERATOR(pg_catalog.<=) l.position) LIMIT $1) x)"
+    " OPERATOR(pg_catalog.+) (SELECT pg_catalog.count(*) FROM"
     " (SELECT 1 FROM \"outbox\".scheduled LIMIT $1) y)")
 
 /* An effect that the broker will think was had must survive a crash: with a

@@ -42,5 +42,6 @@ void add_error_tests(Suite *s);
 void add_send_tests(Suite *s);
 void add_server_tests(Suite *s);
 void add_grant_tests(Suite *s);
+void add_plan_tests(Suite *s);
 
 #endif

@@ -83,5 +83,6 @@ int main(void)
     add_send_tests(s);
     add_server_tests(s);
     add_grant_tests(s);
+    add_plan_tests(s);
     return suite_main(s);
 }
