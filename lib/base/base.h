@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * base.h - what knows nothing of outboxes: memory, text, UUIDs, clocks.
+ * base.h - what the core and the stores share: memory, text, what is found in
+ * tables, UUIDs, clocks.
  *
- * Included first by every file of the core, so that the feature macro is set
+ * Included first by every file of theirs, so that the feature macro is set
  * before any system header.
  */
 #ifndef OB_BASE_H
@@ -50,8 +51,24 @@ enum { OB_WHY_MAX = 1024 };             /* bytes of the reason of a failure */
  * without memory. */
 char *ob_text_tame(const outbox_allocator *mem, const char *s, size_t max);
 
+/* A copy with "with" in every place of mark; NULL without memory. */
+char *ob_text_replace(const outbox_allocator *mem, const char *text,
+                      const char *mark, const char *with);
+
 /* ---- tables --------------------------------------------------------- */
 
+/* A week: how long a dedup_key is remembered at least. */
+#define OB_DEDUP_KEEP_MS INT64_C(604800000)
+
+/* Of a migration's text. */
+enum { OB_SUM_TEXT = 17 };              /* with the NUL */
+void ob_migration_sum(const char *sql, char out[OB_SUM_TEXT]);
+/* Is a version with this checksum the one of these n?  by_hand: a person may
+ * have run the file, who notes none.  Else ESCHEMA. */
+int ob_migration_check(const char *const *migrations, int n, int version,
+                       const char *sum, bool by_hand, outbox_error *err);
+/* The tables are of the version that is known; else ESCHEMA. */
+int ob_version_check(int version, int known, outbox_error *err);
 /* As many as a relay has room for; else ESCHEMA. */
 int ob_lanes_check(int64_t lanes, outbox_error *err);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * text.c - is it UTF-8, and not too long; and text that is made so.
+ * text.c - is it UTF-8, and not too long; text that is made so; names in the
+ * place of others.
  */
 #include "base.h"
 
@@ -74,4 +75,27 @@ char *ob_text_tame(const outbox_allocator *mem, const char *s, size_t max)
         at += n;
     }
     return out;                         /* it was zeroed */
+}
+
+char *ob_text_replace(const outbox_allocator *mem, const char *text,
+                      const char *mark, const char *with)
+{
+    size_t n = strlen(text) + 1, mark_len = strlen(mark);
+    size_t with_len = strlen(with);
+    const char *at = text;
+
+    for (; (at = strstr(at, mark)) != NULL; at += mark_len)
+        n += with_len;
+    char *out = mem->malloc(mem->arg, n), *to = out;
+    if (out == NULL)
+        return NULL;
+    while ((at = strstr(text, mark)) != NULL) {
+        memcpy(to, text, (size_t)(at - text));
+        to += at - text;
+        memcpy(to, with, with_len);
+        to += with_len;
+        text = at + mark_len;
+    }
+    memcpy(to, text, strlen(text) + 1);
+    return out;
 }

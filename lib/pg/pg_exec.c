@@ -98,7 +98,7 @@ int ob_pg_session_find(ob_pg *st, outbox_error *err)
     }
     ob_pg_session *s = all != NULL ? calloc(1, sizeof *s) : NULL;
     if (s == NULL)
-        return outbox_error_set(err, OUTBOX_ENOMEM, "out of memory");
+        return ob_nomem(err);
     memcpy(s->schema, st->schema, sizeof s->schema);
     ob_pg_session_renew(s);
     s->next = all->first;
@@ -211,26 +211,7 @@ static PGresult *answer(ob_pg *st, const char *doing, int *rc,
 
 char *ob_pg_expand(const ob_pg *st, const char *sql)
 {
-    static const char mark[] = "\"outbox\"";
-    const outbox_allocator *mem = &st->base.mem;
-    size_t n = strlen(sql) + 1, schema = strlen(st->schema);
-
-    for (const char *p = sql; (p = strstr(p, mark)) != NULL; p++)
-        n += schema;
-    char *out = mem->malloc(mem->arg, n), *to = out;
-    if (out == NULL)
-        return NULL;
-    while (*sql != '\0') {
-        if (strncmp(sql, mark, sizeof mark - 1) != 0) {
-            *to++ = *sql++;
-            continue;
-        }
-        memcpy(to, st->schema, schema);
-        to += schema;
-        sql += sizeof mark - 1;
-    }
-    *to = '\0';
-    return out;
+    return ob_text_replace(&st->base.mem, sql, "\"outbox\"", st->schema);
 }
 
 /* Unread results would be thrown away by the next statement. */
@@ -332,8 +313,7 @@ char *ob_pg_text_of(ob_pg *st, enum ob_pg_stmt which, int *rc,
 {
     char *sql = ob_pg_expand(st, pg_statements[which]);
 
-    *rc = sql != NULL ? OUTBOX_OK
-                      : outbox_error_set(err, OUTBOX_ENOMEM, "out of memory");
+    *rc = sql != NULL ? OUTBOX_OK : ob_nomem(err);
     return sql;
 }
 
@@ -370,7 +350,7 @@ PGresult *ob_pg_once(ob_pg *st, const char *sql, const ob_pg_params *p,
         return NULL;
     char *text = ob_pg_expand(st, sql);
     if (text == NULL) {
-        *rc = outbox_error_set(err, OUTBOX_ENOMEM, "out of memory");
+        *rc = ob_nomem(err);
         return NULL;
     }
     PGresult *res = good(st, run_text(st, text, p != NULL ? p : &none, doing,
@@ -452,7 +432,7 @@ int ob_pg_exec(ob_pg *st, const char *sql, const char *doing,
     if (strstr(sql, "\"outbox\"") != NULL) {
         text = ob_pg_expand(st, sql);
         if (text == NULL)
-            return outbox_error_set(err, OUTBOX_ENOMEM, "out of memory");
+            return ob_nomem(err);
         sql = text;
     }
     PGresult *res = st->own ? result_of(st, PQsendQuery(st->conn, sql), doing,

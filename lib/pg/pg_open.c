@@ -81,7 +81,7 @@ static int pg_store_new(ob_pg **out, const outbox_options *opt,
         return rc;
     ob_pg *st = mem.malloc(mem.arg, sizeof *st);
     if (st == NULL)
-        return outbox_error_set(err, OUTBOX_ENOMEM, "out of memory");
+        return ob_nomem(err);
     memset(st, 0, sizeof *st);
     st->base.ops = &pg_ops;
     st->base.mem = mem;
@@ -287,7 +287,7 @@ static int connect_again(ob_pg *st, outbox_error *err)
     st->broken = false;
     st->conn = connect_start(st->conninfo);
     if (st->conn == NULL)
-        return outbox_error_set(err, OUTBOX_ENOMEM, "out of memory");
+        return ob_nomem(err);
     int rc = connect_wait(st, err);
     if (rc == OUTBOX_OK)
         rc = ob_pg_version_check(st, err);
@@ -323,7 +323,7 @@ static int own_conninfo(ob_pg *st, const char *conninfo, outbox_error *err)
     PQconninfoFree(parsed);
     st->conninfo = mem->malloc(mem->arg, n);
     if (st->conninfo == NULL)
-        return outbox_error_set(err, OUTBOX_ENOMEM, "out of memory");
+        return ob_nomem(err);
     memcpy(st->conninfo, conninfo, n);
     return OUTBOX_OK;
 }

@@ -45,7 +45,7 @@ static int publish_make(ob_pg *st, outbox_error *err)
         return OUTBOX_OK;
     st->publish = st->base.mem.malloc(st->base.mem.arg, sizeof *st->publish);
     if (st->publish == NULL)
-        return outbox_error_set(err, OUTBOX_ENOMEM, "out of memory");
+        return ob_nomem(err);
     memset(st->publish, 0, sizeof *st->publish);
     return OUTBOX_OK;
 }
@@ -473,7 +473,7 @@ static int keys_lock(ob_pg *st, const outbox_row *rows, size_t n,
     int64_t *key = mem->malloc(mem->arg, n * sizeof *key);
 
     if (key == NULL)
-        return outbox_error_set(err, OUTBOX_ENOMEM, "out of memory");
+        return ob_nomem(err);
     for (size_t i = 0; i < n; i++) {
         if (rows[i].key.ptr != NULL)
             key[keys++] = (int64_t)(rows[i].chain + (uint64_t)st->doorbell);

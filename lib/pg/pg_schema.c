@@ -8,32 +8,15 @@
  */
 #include "pg_store.h"
 
-#include "base.h"
 #include "failpoint.h"
 #include <stdio.h>
 
 enum { MIGRATE_MS = 300000 };
 
+/* Without comments; a test knows the checksums of released versions. */
 static const char *const pg_migrations[OB_PG_VERSION] = {
 #include "pg_schema.inc"
 };
-
-/* Of the text without comments. */
-static void checksum_of(int version, char out[17])
-{
-    const char *sql = pg_migrations[version - 1];
-
-    snprintf(out, 17, "%016llx",
-             (unsigned long long)outbox_hash(sql, strlen(sql)));
-}
-
-static int too_new(int version, outbox_error *err)
-{
-    return outbox_error_set(err, OUTBOX_ESCHEMA,
-                            "the tables are of version %d, this library "
-                            "knows %d: use a newer library", version,
-                            OB_PG_VERSION);
-}
 
 /* ---- migrating ------------------------------------------------------ */
 
@@ -62,7 +45,6 @@ static int exists(ob_pg *st, const char *table, bool *is, outbox_error *err)
  * person ran the file. */
 static int applied_version(ob_pg *st, int *version, outbox_error *err)
 {
-    char ours[17];
     int rc;
     PGresult *res = ob_pg_once(
         st, "SELECT version, checksum FROM \"outbox\".migration ORDER BY 1",
@@ -72,17 +54,8 @@ static int applied_version(ob_pg *st, int *version, outbox_error *err)
         return rc;
     for (int i = 0; i < PQntuples(res) && rc == OUTBOX_OK; i++) {
         *version = ob_pg_get_int(res, i, 0);
-        const char *theirs = PQgetvalue(res, i, 1);
-        if (*version < 1 || *version > OB_PG_VERSION) {
-            rc = too_new(*version, err);
-            break;
-        }
-        checksum_of(*version, ours);
-        if (strcmp(theirs, ours) != 0 && strcmp(theirs, "by hand") != 0)
-            rc = outbox_error_set(err, OUTBOX_ESCHEMA,
-                                  "migration %d in the database is not this "
-                                  "library's: its checksum differs",
-                                  *version);
+        rc = ob_migration_check(pg_migrations, OB_PG_VERSION, *version,
+                                PQgetvalue(res, i, 1), true, err);
     }
     PQclear(res);
     return rc;
@@ -101,7 +74,7 @@ static int apply(ob_pg *st, int version, uint32_t lanes, bool has_schema,
                  outbox_error *err)
 {
     const char *sql = pg_migrations[version - 1];
-    char note[300], sum[17];
+    char note[300], sum[OB_SUM_TEXT];
     int rc;
 
     if (version == 1 && has_schema)
@@ -110,7 +83,7 @@ static int apply(ob_pg *st, int version, uint32_t lanes, bool has_schema,
     if (rc != OUTBOX_OK)
         return rc;
     OB_FAILPOINT("pg.migrate.mid");
-    checksum_of(version, sum);
+    ob_migration_sum(pg_migrations[version - 1], sum);
     snprintf(note, sizeof note,
              "UPDATE \"outbox\".migration SET checksum = '%s'"
              " WHERE version = %d", sum, version);
@@ -275,13 +248,9 @@ static int meta_check(ob_pg *st, outbox_error *err)
         lanes = ob_pg_get_int(res, 0, 1);
     }
     PQclear(res);
-    if (version > OB_PG_VERSION)
-        return too_new(version, err);
-    if (version < OB_PG_VERSION)
-        return outbox_error_set(err, OUTBOX_ESCHEMA,
-                                "the tables are of version %d, not %d: run "
-                                "outbox_migrate()", version, OB_PG_VERSION);
-    rc = ob_lanes_check(lanes, err);
+    rc = ob_version_check(version, OB_PG_VERSION, err);
+    if (rc == OUTBOX_OK)
+        rc = ob_lanes_check(lanes, err);
     if (rc != OUTBOX_OK)
         return rc;
     st->session->lanes = (uint32_t)lanes;

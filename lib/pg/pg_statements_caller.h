@@ -106,7 +106,8 @@ OB_PG_STATEMENT(PG_APPEND_RARE,
     " SELECT due_ms, " PG_EVENT " FROM fresh WHERE waits ORDER BY n"
     " RETURNING (SELECT " PG_BELL("$10", "$11", "1") "))"
     " SELECT n, (SELECT pg_catalog.count(*) FROM logged)"
-    " OPERATOR(pg_catalog.+) (SELECT pg_catalog.count(*) FROM waiting) FROM fresh")
+    " OPERATOR(pg_catalog.+) (SELECT pg_catalog.count(*) FROM waiting)"
+    " FROM fresh")
 
 OB_PG_STATEMENT(PG_LOCK_KEYS,
     "SELECT pg_catalog.pg_advisory_xact_lock(k)"

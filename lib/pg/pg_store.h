@@ -10,13 +10,11 @@
 #ifndef OB_PG_STORE_H
 #define OB_PG_STORE_H
 
-#include <stdbool.h>
-#include <string.h>
+#include "base.h"
 
 #include <libpq-fe.h>
 
 #include <outbox/pg.h>
-#include <outbox/store.h>
 
 enum {
     OB_PG_VERSION     = 1,

@@ -19,9 +19,6 @@
 
 #include <stdio.h>
 
-/* A week: how long a dedup_key is remembered at least. */
-#define DEDUP_KEEP_MS INT64_C(604800000)
-
 enum { SEGMENT_BYTES = 64 << 20, ACK_BYTES = 1 << 20, TIDY_US = 200000,
        KEY_PROMOTE = 2, KEY_TIDY = 3, SEGMENT_OLD_MS = 3600000,
        COUNT_MOST = 10000 };
@@ -257,7 +254,7 @@ static int small_things(ob_pg *st, int limit, outbox_error *err)
     ob_pg_params p = { 0 };
     int64_t n = ob_pg_do(st, PG_DROP_WINDOWS, NULL, "trim", err);
 
-    ob_pg_int8(&p, DEDUP_KEEP_MS);
+    ob_pg_int8(&p, OB_DEDUP_KEEP_MS);
     ob_pg_int4(&p, limit);
     if (n >= 0)
         n = ob_pg_do(st, PG_TRIM_DEDUP, &p, "trim", err);

@@ -17,8 +17,6 @@
  *  3. A relay that is woken without pause gives the lock back, and looks
  *     once in a while instead, until it finds nothing.
  */
-#define _GNU_SOURCE                     /* ppoll */
-
 #include "pg_window.h"
 
 #include <poll.h>

@@ -69,7 +69,7 @@ static int windows_make(ob_pg *st, outbox_error *err)
         return OUTBOX_OK;
     st->windows = mem->malloc(mem->arg, sizeof *st->windows);
     if (st->windows == NULL)
-        return outbox_error_set(err, OUTBOX_ENOMEM, "out of memory");
+        return ob_nomem(err);
     memset(st->windows, 0, sizeof *st->windows);
     st->windows->limit = FIRST_ROWS;
     st->windows->span = 1;

@@ -13,7 +13,7 @@ static int admin_prepare(ob_sqlite *st, const char *sql, sqlite3_stmt **stmt,
     char *expanded = ob_sqlite_expand(st, sql);
 
     if (expanded == NULL)
-        return ob_sqlite_nomem(err);
+        return ob_nomem(err);
     int rc = sqlite3_prepare_v2(st->db, expanded, -1, stmt, NULL);
     mem->free(mem->arg, expanded);
     return rc == SQLITE_OK ? OUTBOX_OK : ob_sqlite_error(st, "prepare", err);

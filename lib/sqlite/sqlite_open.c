@@ -100,7 +100,7 @@ static int store_new(ob_sqlite **out, const outbox_options *opt,
         return rc;
     ob_sqlite *st = mem.malloc(mem.arg, sizeof *st);
     if (st == NULL)
-        return ob_sqlite_nomem(err);
+        return ob_nomem(err);
     memset(st, 0, sizeof *st);
     st->base.ops = &sqlite_ops;
     st->base.mem = mem;
@@ -262,7 +262,7 @@ static int reconnect(ob_sqlite *st, outbox_error *err)
     ob_sqlite_disconnect(st);
     int rc = sqlite3_open_v2(st->path, &st->db, flags, NULL);
     if (st->db == NULL)
-        return ob_sqlite_nomem(err);
+        return ob_nomem(err);
     rc = rc != SQLITE_OK ? open_failed(st, err) : has_file(st, err);
     if (rc == OUTBOX_OK)
         rc = settings(st, err);
@@ -289,7 +289,7 @@ static int own_path(ob_sqlite *st, const char *path, outbox_error *err)
 
     st->path = mem->malloc(mem->arg, n);
     if (st->path == NULL)
-        return ob_sqlite_nomem(err);
+        return ob_nomem(err);
     memcpy(st->path, path, n);
     return OUTBOX_OK;
 }

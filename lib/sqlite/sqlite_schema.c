@@ -15,18 +15,10 @@
 
 enum { MIGRATE_WAIT_MS = 5000 };
 
+/* Without comments; a test knows the checksums of released versions. */
 static const char *const migrations[OB_SQLITE_VERSION] = {
 #include "sqlite_schema.inc"
 };
-
-/* Of the text without comments; a test knows those of released versions. */
-static void checksum(int version, char out[17])
-{
-    const char *sql = migrations[version - 1];
-
-    snprintf(out, 17, "%016llx",
-             (unsigned long long)outbox_hash(sql, strlen(sql)));
-}
 
 static int exec(ob_sqlite *st, const char *sql, const char *doing,
                 outbox_error *err)
@@ -35,35 +27,13 @@ static int exec(ob_sqlite *st, const char *sql, const char *doing,
     char *expanded = ob_sqlite_expand(st, sql);
 
     if (expanded == NULL)
-        return ob_sqlite_nomem(err);
+        return ob_nomem(err);
     int rc = sqlite3_exec(st->db, expanded, NULL, NULL, NULL);
     mem->free(mem->arg, expanded);
     return rc == SQLITE_OK ? OUTBOX_OK : ob_sqlite_error(st, doing, err);
 }
 
 /* ---- migrating ------------------------------------------------------ */
-
-static int newer(int version, outbox_error *err)
-{
-    return outbox_error_set(err, OUTBOX_ESCHEMA,
-                            "the tables are of version %d, this library "
-                            "knows %d: use a newer library", version,
-                            OB_SQLITE_VERSION);
-}
-
-static int recognise(int version, const char *theirs, outbox_error *err)
-{
-    char ours[17];
-
-    if (version < 1 || version > OB_SQLITE_VERSION)
-        return newer(version, err);
-    checksum(version, ours);
-    if (theirs != NULL && strcmp(theirs, ours) == 0)
-        return OUTBOX_OK;
-    return outbox_error_set(err, OUTBOX_ESCHEMA,
-                            "migration %d in the database is not this "
-                            "library's: its checksum differs", version);
-}
 
 /* The newest version applied; each one's checksum must be ours. */
 static int applied(ob_sqlite *st, int *version, outbox_error *err)
@@ -75,15 +45,16 @@ static int applied(ob_sqlite *st, int *version, outbox_error *err)
     int rc = OUTBOX_OK, step = SQLITE_ROW;
 
     if (sql == NULL)
-        return ob_sqlite_nomem(err);
+        return ob_nomem(err);
     if (sqlite3_prepare_v2(st->db, sql, -1, &stmt, NULL) != SQLITE_OK)
         rc = ob_sqlite_error(st, "migrate", err);
     mem->free(mem->arg, sql);
     *version = 0;
     while (rc == OUTBOX_OK && (step = sqlite3_step(stmt)) == SQLITE_ROW) {
         *version = sqlite3_column_int(stmt, 0);
-        rc = recognise(*version, (const char *)sqlite3_column_text(stmt, 1),
-                       err);
+        rc = ob_migration_check(migrations, OB_SQLITE_VERSION, *version,
+                                (const char *)sqlite3_column_text(stmt, 1),
+                                false, err);
     }
     if (rc == OUTBOX_OK && step != SQLITE_DONE)
         rc = ob_sqlite_error(st, "migrate", err);
@@ -94,9 +65,9 @@ static int applied(ob_sqlite *st, int *version, outbox_error *err)
 static int record(ob_sqlite *st, int version, uint32_t lanes,
                   outbox_error *err)
 {
-    char sql[400], sum[17];
+    char sql[400], sum[OB_SUM_TEXT];
 
-    checksum(version, sum);
+    ob_migration_sum(migrations[version - 1], sum);
     snprintf(sql, sizeof sql,
              "INSERT INTO main.\"outbox_migration\" VALUES (%d, '%s', %lld);"
              "INSERT INTO main.\"outbox_meta\" (one, version, lanes)"
@@ -189,14 +160,9 @@ int ob_sqlite_check(ob_sqlite *st, outbox_error *err)
     sqlite3_reset(stmt);
     if (rc != OUTBOX_OK)
         return rc;
-    if (version > OB_SQLITE_VERSION)
-        return newer(version, err);
-    if (version < OB_SQLITE_VERSION)
-        return outbox_error_set(err, OUTBOX_ESCHEMA,
-                                "the tables are of version %d, not %d: run "
-                                "outbox_migrate()", version,
-                                OB_SQLITE_VERSION);
-    rc = ob_lanes_check(lanes, err);
+    rc = ob_version_check(version, OB_SQLITE_VERSION, err);
+    if (rc == OUTBOX_OK)
+        rc = ob_lanes_check(lanes, err);
     if (rc != OUTBOX_OK)
         return rc;
     st->lanes = (uint32_t)lanes;

@@ -263,11 +263,6 @@ static int report(ob_sqlite *st, int native, const char *text,
     return code;
 }
 
-int ob_sqlite_nomem(outbox_error *err)
-{
-    return outbox_error_set(err, OUTBOX_ENOMEM, "out of memory");
-}
-
 int ob_sqlite_error(ob_sqlite *st, const char *doing, outbox_error *err)
 {
     return report(st, sqlite3_extended_errcode(st->db),
@@ -278,27 +273,11 @@ int ob_sqlite_error(ob_sqlite *st, const char *doing, outbox_error *err)
 
 char *ob_sqlite_expand(const ob_sqlite *st, const char *sql)
 {
-    static const char mark[] = "\"outbox_";
-    const outbox_allocator *mem = &st->base.mem;
-    size_t n = strlen(sql) + 1, prefix = strlen(st->prefix);
+    char quoted[sizeof st->prefix + 1];
 
-    for (const char *p = sql; (p = strstr(p, mark)) != NULL; p++)
-        n += prefix;
-    char *out = mem->malloc(mem->arg, n), *to = out;
-    if (out == NULL)
-        return NULL;
-    while (*sql != '\0') {
-        if (strncmp(sql, mark, sizeof mark - 1) != 0) {
-            *to++ = *sql++;
-            continue;
-        }
-        *to++ = '"';
-        memcpy(to, st->prefix, prefix);
-        to += prefix;
-        sql += sizeof mark - 1;
-    }
-    *to = '\0';
-    return out;
+    quoted[0] = '"';
+    memcpy(quoted + 1, st->prefix, sizeof st->prefix);
+    return ob_text_replace(&st->base.mem, sql, "\"outbox_", quoted);
 }
 
 static int prepare(ob_sqlite *st, enum ob_sqlite_stmt which,
@@ -308,7 +287,7 @@ static int prepare(ob_sqlite *st, enum ob_sqlite_stmt which,
     char *sql = ob_sqlite_expand(st, sqlite_statements[which]);
 
     if (sql == NULL)
-        return ob_sqlite_nomem(err);
+        return ob_nomem(err);
     int rc = sqlite3_prepare_v3(st->db, sql, -1, SQLITE_PREPARE_PERSISTENT,
                                 &st->stmts[which], NULL);
     mem->free(mem->arg, sql);

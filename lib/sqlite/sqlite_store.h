@@ -64,7 +64,6 @@ int64_t ob_sqlite_now_ms(outbox_store *st);
 
 /* What the database said last, in our terms. */
 int  ob_sqlite_error(ob_sqlite *st, const char *doing, outbox_error *err);
-int  ob_sqlite_nomem(outbox_error *err);
 /* sql with the store's prefix for every "outbox_; the caller's to free. */
 char *ob_sqlite_expand(const ob_sqlite *st, const char *sql);
 /* A statement that is not running; NULL and *rc set on failure. */

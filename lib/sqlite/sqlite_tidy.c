@@ -7,9 +7,6 @@
 
 #include "failpoint.h"
 
-/* A week: how long a dedup_key is remembered at least. */
-#define DEDUP_KEEP_MS INT64_C(604800000)
-
 /* ---- scheduled events ----------------------------------------------- */
 
 static int next_due(ob_sqlite *st, int64_t *due_ms, outbox_error *err)
@@ -117,7 +114,7 @@ int ob_sqlite_trim(outbox_store *s, int limit, outbox_error *err)
     OB_FAILPOINT("sqlite.trim.mid");
     int n = rc == OUTBOX_OK ? sqlite3_changes(st->db) : rc;
     if (rc == OUTBOX_OK)
-        rc = limited(st, SQ_TRIM_DEDUP, ob_sqlite_now_ms(s) - DEDUP_KEEP_MS,
+        rc = limited(st, SQ_TRIM_DEDUP, ob_sqlite_now_ms(s) - OB_DEDUP_KEEP_MS,
                      limit, err);
     rc = ob_sqlite_end(st, rc, err);
     return rc < 0 ? rc : n;
