@@ -12,43 +12,9 @@
  */
 #include "relay.h"
 
-static ob_blocked **bucket_of(const ob_blocked_set *set, uint64_t chain)
-{
-    return &set->buckets[chain >> 7 & (set->size - 1)];
-}
-
 ob_blocked *ob_blocked_find(const outbox_relay_t *r, uint64_t chain)
 {
-    if (r->blocked.count == 0)
-        return NULL;
-    ob_blocked *b = *bucket_of(&r->blocked, chain);
-    while (b != NULL && b->chain != chain)
-        b = b->next;
-    return b;
-}
-
-static bool blocked_grow(outbox_relay_t *r)
-{
-    ob_blocked_set *set = &r->blocked;
-    ob_blocked_set bigger = *set;
-
-    if (set->count < set->size)
-        return true;
-    bigger.size = set->size == 0 ? 64 : set->size * 2;
-    bigger.buckets = ob_alloc(&r->mem, bigger.size * sizeof *bigger.buckets);
-    if (bigger.buckets == NULL)
-        return set->size > 0;           /* fuller, slower, still right */
-    for (uint32_t i = 0; i < set->size; i++) {
-        while (set->buckets[i] != NULL) {
-            ob_blocked *b = set->buckets[i];
-            set->buckets[i] = b->next;
-            b->next = *bucket_of(&bigger, b->chain);
-            *bucket_of(&bigger, b->chain) = b;
-        }
-    }
-    ob_free(&r->mem, set->buckets);
-    *set = bigger;
-    return true;
+    return (ob_blocked *)ob_table_find(&r->blocked, chain);
 }
 
 /* Finds or adds; NULL without memory. */
@@ -56,56 +22,42 @@ ob_blocked *ob_blocked_add(outbox_relay_t *r, uint64_t chain, uint32_t lane)
 {
     ob_blocked *b = ob_blocked_find(r, chain);
 
-    if (b != NULL)
+    if (b != NULL || (b = ob_alloc(&r->mem, sizeof *b)) == NULL)
         return b;
-    if (!blocked_grow(r) || (b = ob_alloc(&r->mem, sizeof *b)) == NULL)
-        return NULL;
-    b->chain = chain;
+    b->node.key = chain;
     b->lane = lane;
     b->due_ms = INT64_MAX;
-    b->next = *bucket_of(&r->blocked, chain);
-    *bucket_of(&r->blocked, chain) = b;
-    r->blocked.count++;
-    return b;
+    if (ob_table_add(&r->blocked, &r->mem, &b->node))
+        return b;
+    ob_free(&r->mem, b);
+    return NULL;
 }
 
 void ob_blocked_remove(outbox_relay_t *r, uint64_t chain)
 {
-    if (r->blocked.count == 0)
+    ob_blocked *b = ob_blocked_find(r, chain);
+
+    if (b == NULL)
         return;
-    ob_blocked **at = bucket_of(&r->blocked, chain);
-    while (*at != NULL && (*at)->chain != chain)
-        at = &(*at)->next;
-    if (*at == NULL)
-        return;
-    ob_blocked *b = *at;
-    *at = b->next;
+    ob_table_remove(&r->blocked, &b->node);
     ob_free(&r->mem, b);
-    r->blocked.count--;
 }
 
-static void blocked_sweep(outbox_relay_t *r, uint32_t lane, bool all)
+static ob_blocked *blocked_next(const ob_blocked *b)
 {
-    for (uint32_t i = 0; i < r->blocked.size; i++) {
-        ob_blocked **at = &r->blocked.buckets[i];
-        while (*at != NULL) {
-            ob_blocked *b = *at;
-            if (!all && b->lane != lane) {
-                at = &b->next;
-                continue;
-            }
-            *at = b->next;
-            ob_free(&r->mem, b);
-            r->blocked.count--;
-        }
-    }
+    return (ob_blocked *)b->node.next;
+}
+
+static ob_blocked *blocked_bucket(const outbox_relay_t *r, uint32_t i)
+{
+    return (ob_blocked *)r->blocked.buckets[i];
 }
 
 void ob_blocked_due(outbox_relay_t *r, ob_blocked *b, int64_t due_ms)
 {
     b->due_ms = due_ms;
-    if (due_ms < r->blocked.next_due_ms)
-        r->blocked.next_due_ms = due_ms;
+    if (due_ms < r->blocked_due_ms)
+        r->blocked_due_ms = due_ms;
 }
 
 void ob_blocked_at(ob_blocked *b, int64_t position)
@@ -120,7 +72,8 @@ void ob_blocked_at(ob_blocked *b, int64_t position)
 void ob_blocked_forgive(outbox_relay_t *r)
 {
     for (uint32_t i = 0; i < r->blocked.size; i++) {
-        for (ob_blocked *b = r->blocked.buckets[i]; b != NULL; b = b->next) {
+        for (ob_blocked *b = blocked_bucket(r, i); b != NULL;
+             b = blocked_next(b)) {
             if (!b->open_case || b->forgiven)
                 continue;
             b->forgiven = true;
@@ -135,64 +88,98 @@ void ob_blocked_forgive(outbox_relay_t *r)
  *
  * Events that are parked, dead or discarded although the lane's cursor is
  * still before them: that was saved while an older one was under way, and then
- * an owner went.  They are few, and each is passed over once, when it is
- * read. */
+ * an owner went.  Each is passed over once, when it is read, and forgotten when
+ * its lane is read past it; after a replay there may be as many as ever died.
+ */
 
 enum { SET_ASIDE = -2 };
 
-bool ob_aside_has(const outbox_relay_t *r, const outbox_row *row)
+static ob_aside *aside_find(const outbox_relay_t *r, const outbox_row *row)
 {
-    const ob_aside *a = r->aside;
+    ob_node *n = ob_table_find(&r->aside, (uint64_t)row->position);
 
-    while (a != NULL && (a->position != row->position ||
-                         memcmp(a->id, row->id, sizeof a->id) != 0))
-        a = a->next;
-    return a != NULL;
+    while (n != NULL && memcmp(((ob_aside *)n)->id, row->id, 16) != 0)
+        n = ob_table_again(n);
+    return (ob_aside *)n;
 }
 
-static bool aside_add(outbox_relay_t *r, const outbox_row *row)
+bool ob_aside_has(outbox_relay_t *r, const outbox_row *row)
 {
-    if (ob_aside_has(r, row))
-        return true;
-    ob_aside *a = ob_alloc(&r->mem, sizeof *a);
+    ob_aside *a = aside_find(r, row);
+
     if (a == NULL)
         return false;
-    a->position = row->position;
-    memcpy(a->id, row->id, sizeof a->id);
-    a->lane = row->lane;
-    a->next = r->aside;
-    r->aside = a;
+    a->at = (outbox_cursor){ .window = row->window,
+                             .position = row->position };
+    if (!a->met) {
+        a->met = true;
+        a->next_met = r->aside_met;
+        r->aside_met = a;
+    }
     return true;
 }
 
-static void aside_drop(outbox_relay_t *r, uint32_t lane, bool all)
+/* A read may have failed, or ended before one that it met. */
+void ob_aside_passed(outbox_relay_t *r)
 {
-    ob_aside **at = &r->aside;
-
-    while (*at != NULL) {
-        ob_aside *a = *at;
-        if (!all && a->lane != lane) {
-            at = &a->next;
+    while (r->aside_met != NULL) {
+        ob_aside *a = r->aside_met;
+        r->aside_met = a->next_met;
+        a->met = false;
+        if (ob_cursor_follows(&a->at, &r->lanes[a->lane].read))
             continue;
-        }
-        *at = a->next;
+        ob_table_remove(&r->aside, &a->node);
         ob_free(&r->mem, a);
     }
 }
 
+static bool aside_add(outbox_relay_t *r, const outbox_row *row)
+{
+    ob_aside *a = aside_find(r, row);
+
+    if (a != NULL) {
+        a->load = r->aside_load;
+        return true;
+    }
+    if ((a = ob_alloc(&r->mem, sizeof *a)) == NULL)
+        return false;
+    a->node.key = (uint64_t)row->position;
+    memcpy(a->id, row->id, sizeof a->id);
+    a->lane = row->lane;
+    a->load = r->aside_load;
+    if (ob_table_add(&r->aside, &r->mem, &a->node))
+        return true;
+    ob_free(&r->mem, a);
+    return false;
+}
+
+static bool aside_is_old(const ob_node *n, const void *load)
+{
+    return ((const ob_aside *)n)->load != *(const uint32_t *)load;
+}
+
+static bool aside_of_lane(const ob_node *n, const void *lane)
+{
+    return ((const ob_aside *)n)->lane == *(const uint32_t *)lane;
+}
+
+static bool blocked_of_lane(const ob_node *n, const void *lane)
+{
+    return ((const ob_blocked *)n)->lane == *(const uint32_t *)lane;
+}
+
 void ob_blocked_drop_lane(outbox_relay_t *r, uint32_t lane)
 {
-    blocked_sweep(r, lane, false);
-    aside_drop(r, lane, false);
+    ob_table_sweep(&r->blocked, &r->mem, blocked_of_lane, &lane);
+    ob_table_sweep(&r->aside, &r->mem, aside_of_lane, &lane);
 }
 
 void ob_blocked_clear(outbox_relay_t *r)
 {
-    blocked_sweep(r, 0, true);
-    aside_drop(r, 0, true);
-    ob_free(&r->mem, r->blocked.buckets);
-    memset(&r->blocked, 0, sizeof r->blocked);
-    r->blocked.next_due_ms = INT64_MAX;
+    ob_table_sweep(&r->blocked, &r->mem, NULL, NULL);
+    ob_table_sweep(&r->aside, &r->mem, NULL, NULL);
+    r->blocked_hand = 0;
+    r->blocked_due_ms = INT64_MAX;
 }
 
 /* ---- from the store ------------------------------------------------------ */
@@ -259,7 +246,8 @@ int ob_blocked_reload(outbox_relay_t *r, outbox_error *err)
     int rc = OUTBOX_OK;
 
     for (uint32_t i = 0; i < r->blocked.size; i++) {
-        for (ob_blocked *b = r->blocked.buckets[i]; b != NULL; b = b->next) {
+        for (ob_blocked *b = blocked_bucket(r, i); b != NULL;
+             b = blocked_next(b)) {
             b->recalled = b->loaded > 0;
             if (!b->dead)
                 continue;
@@ -267,10 +255,13 @@ int ob_blocked_reload(outbox_relay_t *r, outbox_error *err)
             ob_blocked_due(r, b, r->now_ms);
         }
     }
+    r->aside_load++;
     for (uint32_t i = 0; i < r->sub.lanes && rc == OUTBOX_OK; i++) {
         if (r->lanes[i].mine)
             rc = ob_blocked_load(r, i, err);
     }
+    if (rc == OUTBOX_OK)
+        ob_table_sweep(&r->aside, &r->mem, aside_is_old, &r->aside_load);
     park_blocked(r);
     return rc;
 }
@@ -285,7 +276,7 @@ static ob_blocked *bucket_due(ob_blocked *b, int64_t now_ms, int64_t *next_ms)
 {
     ob_blocked *first = NULL;
 
-    for (; b != NULL; b = b->next) {
+    for (; b != NULL; b = blocked_next(b)) {
         if (is_due(b, now_ms) && (first == NULL || b->due_ms < first->due_ms))
             first = b;
         if (b->loaded == 0 && !b->dead && b->due_ms < *next_ms)
@@ -299,19 +290,18 @@ static ob_blocked *bucket_due(ob_blocked *b, int64_t now_ms, int64_t *next_ms)
  * that one soon again. */
 ob_blocked *ob_blocked_next_due(outbox_relay_t *r)
 {
-    ob_blocked_set *set = &r->blocked;
     int64_t next = INT64_MAX;
 
-    if (set->next_due_ms > r->now_ms)
+    if (r->blocked_due_ms > r->now_ms)
         return NULL;
-    for (uint32_t i = 1; i <= set->size; i++) {
-        uint32_t at = (set->hand + i) & (set->size - 1);
-        ob_blocked *b = bucket_due(set->buckets[at], r->now_ms, &next);
+    for (uint32_t i = 1; i <= r->blocked.size; i++) {
+        uint32_t at = (r->blocked_hand + i) & (r->blocked.size - 1);
+        ob_blocked *b = bucket_due(blocked_bucket(r, at), r->now_ms, &next);
         if (b != NULL) {
-            set->hand = at;
+            r->blocked_hand = at;
             return b;
         }
     }
-    set->next_due_ms = next;
+    r->blocked_due_ms = next;
     return NULL;
 }

@@ -33,7 +33,7 @@ static int read_sink(void *arg, const outbox_row *row)
     const ob_lane *l = &r->lanes[lane];
 
     if (!l->mine || l->leaving || !ob_cursor_follows(&at, &l->read) ||
-        (r->aside != NULL && ob_aside_has(r, row)) ||
+        (r->aside.count > 0 && ob_aside_has(r, row)) ||
         !ob_filter_match(r->opt.topics, &row->topic))
         return 0;
     if (ob_window_add(&r->win, row, chain, lane, l->lease) != NULL)
@@ -102,11 +102,13 @@ int ob_deliver_read(outbox_relay_t *r, outbox_error *err)
     r->store->durable = atomic_load(&r->waker.durable);
     int rc = r->store->ops->read(r->store, r->sub.sub, io, n, (int)limit,
                                  read_sink, &ctx, err);
-    if (rc < 0) {
+    if (rc < 0)
         ob_window_drop_unshown(&r->win);
+    else
+        read_done(r, io, n);
+    ob_aside_passed(r);
+    if (rc < 0)
         return rc;
-    }
-    read_done(r, io, n);
     r->full = ctx.full;
     r->at_end = (uint32_t)rc < limit || ctx.full;
     r->more = r->more || !r->at_end;
@@ -183,14 +185,14 @@ static int load_chain(outbox_relay_t *r, ob_blocked *b, outbox_error *err)
     read_ctx ctx = { r, false };
     uint64_t before = r->win.head;
 
-    if (under_way(r, b->chain)) {
+    if (under_way(r, b->node.key)) {
         ob_blocked_due(r, b, r->now_ms + 1);    /* one of a chain at a time */
         return OUTBOX_OK;
     }
     uint32_t room = ob_window_room(&r->win), most = OB_LOAD_ROWS;
     if (!b->passes || r->lanes[b->lane].precounts > 0)
         most = 1;                       /* leave room for those who may pass */
-    int rc = r->store->ops->parked(r->store, r->sub.sub, b->chain,
+    int rc = r->store->ops->parked(r->store, r->sub.sub, b->node.key,
                                    (int)(room < most ? room : most),
                                    parked_sink, &ctx, err);
 
@@ -206,8 +208,8 @@ static int load_chain(outbox_relay_t *r, ob_blocked *b, outbox_error *err)
     } else if (ctx.full) {
         r->cramped = true;
         ob_blocked_due(r, b, r->now_ms + 1);
-    } else if (!ob_window_chain_has(&r->win, b->chain, OB_DOOMED)) {
-        ob_blocked_remove(r, b->chain);         /* its parked rows are gone */
+    } else if (!ob_window_chain_has(&r->win, b->node.key, OB_DOOMED)) {
+        ob_blocked_remove(r, b->node.key);         /* its parked rows are gone */
     }
     return OUTBOX_OK;
 }

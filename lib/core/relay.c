@@ -262,7 +262,7 @@ static int64_t next_delivery_ms(outbox_relay_t *r)
     if (r->breaker == OB_OPEN)
         next = earlier(next, r->breaker_until_ms);
     if (ob_deliver_loads(r))
-        next = earlier(next, r->blocked.next_due_ms);
+        next = earlier(next, r->blocked_due_ms);
     if (!r->opened && r->win.ready.first != OB_NONE)
         next = earlier(next, r->open_ms);
     return next;

@@ -2,13 +2,14 @@
  *
  * relay.h - the relay's state, shared by the files that are its parts:
  * relay.c takes turns, lease.c holds lanes, deliver.c reads and sends,
- * verdict.c judges, blocked.c keeps chains apart, progress.c saves, options.c
- * checks what was asked, thread.c runs it.
+ * verdict.c judges, blocked.c keeps chains apart (in tables, table.c),
+ * progress.c saves, options.c checks what was asked, thread.c runs it.
  */
 #ifndef OB_RELAY_H
 #define OB_RELAY_H
 
 #include "core.h"
+#include "table.h"
 #include "window.h"
 
 enum {
@@ -50,8 +51,7 @@ typedef struct ob_peer {
 
 /* A chain whose events go to the parked rows, behind the one that failed. */
 typedef struct ob_blocked {
-    struct ob_blocked *next;
-    uint64_t chain;
+    ob_node  node;              /* by chain */
     int64_t  due_ms;            /* try its parked rows again */
     uint32_t lane;
     uint32_t loaded;            /* of its parked rows, in the window */
@@ -69,10 +69,13 @@ typedef struct ob_blocked {
 /* An event that the log has past a cursor, and that is parked, dead or
  * discarded. */
 typedef struct ob_aside {
-    struct ob_aside *next;
-    int64_t  position;
+    ob_node  node;              /* by position */
     uint8_t  id[16];            /* positions are another's in another log */
     uint32_t lane;
+    uint32_t load;              /* which has found it last */
+    bool     met;               /* by the read that is going on, there: */
+    outbox_cursor    at;
+    struct ob_aside *next_met;
 } ob_aside;
 
 /* A parked event whose attempt this process has counted before the send, and
@@ -81,13 +84,6 @@ typedef struct ob_start {
     int64_t  position;
     uint32_t attempts;
 } ob_start;
-
-typedef struct ob_blocked_set {
-    ob_blocked **buckets;
-    uint32_t     size, count;   /* size: a power of two, or 0 */
-    uint32_t     hand;          /* bucket that was looked at last */
-    int64_t      next_due_ms;
-} ob_blocked_set;
 
 /* A verdict of our own: not sent, for it has killed too often. */
 #define OB_CONDEMNED ((outbox_verdict)4)
@@ -151,8 +147,12 @@ struct outbox_relay {
     ob_peer   peers[OB_MAX_PEERS];
     int       n_peers;
     int64_t   dealt_ms;         /* lying free counts from then on */
-    ob_blocked_set  blocked;
-    ob_aside       *aside;
+    ob_table  blocked;          /* of ob_blocked */
+    uint32_t  blocked_hand;     /* bucket that was looked at last */
+    int64_t   blocked_due_ms;   /* none is due before */
+    ob_table  aside;            /* of ob_aside */
+    ob_aside *aside_met;
+    uint32_t  aside_load;       /* the last one of all lanes */
     enum ob_breaker breaker;
     bool      doubtful;         /* open, but no witness has failed yet */
     bool      has_records;
@@ -240,7 +240,10 @@ ob_blocked *ob_blocked_find(const outbox_relay_t *r, uint64_t chain);
 ob_blocked *ob_blocked_add(outbox_relay_t *r, uint64_t chain, uint32_t lane);
 void ob_blocked_remove(outbox_relay_t *r, uint64_t chain);
 void ob_blocked_drop_lane(outbox_relay_t *r, uint32_t lane);
-bool ob_aside_has(const outbox_relay_t *r, const outbox_row *row);
+/* Is it set aside?  Then it is forgotten by passed(), which ends each read,
+ * when its lane has been read past it. */
+bool ob_aside_has(outbox_relay_t *r, const outbox_row *row);
+void ob_aside_passed(outbox_relay_t *r);
 void ob_blocked_due(outbox_relay_t *r, ob_blocked *b, int64_t due_ms);
 ob_blocked *ob_blocked_next_due(outbox_relay_t *r);
 /* What is known of the event that failed holds for this one only. */
