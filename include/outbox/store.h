@@ -283,7 +283,8 @@ struct outbox_store_ops {
 
 /* ---- what the library offers to a store ----------------------------- */
 
-/* Make the handle for a store; on error the store is still the caller's. */
+/* Make the handle for a store, which is its from then on; on error, too, it
+ * is: the store has been closed. */
 OUTBOX_MUST int outbox_from_store(outbox_t **out, outbox_store *st,
                                   const outbox_options *opt,
                                   outbox_error *err);

@@ -50,27 +50,41 @@ int outbox_options_read(outbox_options *out, const outbox_options *opt,
     return OUTBOX_OK;
 }
 
+/* A handle of this size; NULL, *rc, and the store closed. */
+static void *handle_new(outbox_store *st, size_t size, outbox_options *o,
+                        const outbox_options *opt, int *rc, outbox_error *err)
+{
+    outbox_allocator mem;
+    ob_handle *h = NULL;
+
+    *rc = outbox_options_read(o, opt, &mem, err);
+    if (*rc == OUTBOX_OK) {
+        h = ob_alloc(&st->mem, size);
+        *rc = h != NULL ? OUTBOX_OK : ob_nomem(err);
+    }
+    if (h == NULL) {
+        st->ops->close(st);
+        return NULL;
+    }
+    h->store = st;
+    h->pid = getpid();
+    return h;
+}
+
 int outbox_from_store(outbox_t **out, outbox_store *st,
                       const outbox_options *opt, outbox_error *err)
 {
     outbox_options o;
-    outbox_allocator mem;
+    int rc;
+    outbox_t *ob = *out = handle_new(st, sizeof *ob, &o, opt, &rc, err);
 
-    *out = NULL;
-    int rc = outbox_options_read(&o, opt, &mem, err);
-    if (rc != OUTBOX_OK)
-        return rc;
-    outbox_t *ob = ob_alloc(&st->mem, sizeof *ob);
     if (ob == NULL)
-        return ob_nomem(err);
-    ob->h.store = st;
-    ob->h.pid = getpid();
+        return rc;
     ob->lanes = o.lanes;
     ob->max_payload_bytes = o.max_payload_bytes;
     ob->max_backlog = o.max_backlog;
     ob->rnd.entropy = st->ops->entropy;
     ob->rnd.store = st;
-    *out = ob;
     return OUTBOX_OK;
 }
 
@@ -78,19 +92,10 @@ int inbox_from_store(inbox_t **out, outbox_store *st,
                      const outbox_options *opt, outbox_error *err)
 {
     outbox_options o;
-    outbox_allocator mem;
+    int rc;
 
-    *out = NULL;
-    int rc = outbox_options_read(&o, opt, &mem, err);
-    if (rc != OUTBOX_OK)
-        return rc;
-    inbox_t *ib = ob_alloc(&st->mem, sizeof *ib);
-    if (ib == NULL)
-        return ob_nomem(err);
-    ib->h.store = st;
-    ib->h.pid = getpid();
-    *out = ib;
-    return OUTBOX_OK;
+    *out = handle_new(st, sizeof **out, &o, opt, &rc, err);
+    return rc;
 }
 
 /* After a fork the connection belongs to the parent: closing it here could

@@ -144,12 +144,7 @@ int outbox_pg_open(outbox_t **out, struct pg_conn *conn,
         return outbox_error_set(err, OUTBOX_EINVAL, "out is NULL");
     *out = NULL;
     int rc = borrow_conn(&st, conn, opt, err);
-    if (rc != OUTBOX_OK)
-        return rc;
-    rc = outbox_from_store(out, &st->base, opt, err);
-    if (rc != OUTBOX_OK)
-        pg_store_close(&st->base);
-    return rc;
+    return rc == OUTBOX_OK ? outbox_from_store(out, &st->base, opt, err) : rc;
 }
 
 int inbox_pg_open(inbox_t **out, struct pg_conn *conn,
@@ -161,12 +156,7 @@ int inbox_pg_open(inbox_t **out, struct pg_conn *conn,
         return outbox_error_set(err, OUTBOX_EINVAL, "out is NULL");
     *out = NULL;
     int rc = borrow_conn(&st, conn, opt, err);
-    if (rc != OUTBOX_OK)
-        return rc;
-    rc = inbox_from_store(out, &st->base, opt, err);
-    if (rc != OUTBOX_OK)
-        pg_store_close(&st->base);
-    return rc;
+    return rc == OUTBOX_OK ? inbox_from_store(out, &st->base, opt, err) : rc;
 }
 
 /* ---- a connection of our own ---------------------------------------- */
@@ -347,9 +337,8 @@ int outbox_pg_connect(outbox_t **out, const char *conninfo,
     if (rc == OUTBOX_OK)
         rc = connect_again(st, err);
     if (rc == OUTBOX_OK)
-        rc = outbox_from_store(out, &st->base, opt, err);
-    if (rc != OUTBOX_OK)
-        pg_store_close(&st->base);
+        return outbox_from_store(out, &st->base, opt, err);
+    pg_store_close(&st->base);
     return rc;
 }
 

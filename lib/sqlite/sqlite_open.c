@@ -165,12 +165,7 @@ int outbox_sqlite_open(outbox_t **out, struct sqlite3 *db,
         return outbox_error_set(err, OUTBOX_EINVAL, "out is NULL");
     *out = NULL;
     int rc = borrow(&st, db, opt, err);
-    if (rc != OUTBOX_OK)
-        return rc;
-    rc = outbox_from_store(out, &st->base, opt, err);
-    if (rc != OUTBOX_OK)
-        store_close(&st->base);
-    return rc;
+    return rc == OUTBOX_OK ? outbox_from_store(out, &st->base, opt, err) : rc;
 }
 
 int inbox_sqlite_open(inbox_t **out, struct sqlite3 *db,
@@ -182,12 +177,7 @@ int inbox_sqlite_open(inbox_t **out, struct sqlite3 *db,
         return outbox_error_set(err, OUTBOX_EINVAL, "out is NULL");
     *out = NULL;
     int rc = borrow(&st, db, opt, err);
-    if (rc != OUTBOX_OK)
-        return rc;
-    rc = inbox_from_store(out, &st->base, opt, err);
-    if (rc != OUTBOX_OK)
-        store_close(&st->base);
-    return rc;
+    return rc == OUTBOX_OK ? inbox_from_store(out, &st->base, opt, err) : rc;
 }
 
 /* ---- a connection of our own ---------------------------------------- */
@@ -318,9 +308,8 @@ int outbox_sqlite_connect(outbox_t **out, const char *path,
     if (rc == OUTBOX_OK)
         rc = reconnect(st, err);
     if (rc == OUTBOX_OK)
-        rc = outbox_from_store(out, &st->base, opt, err);
-    if (rc != OUTBOX_OK)
-        store_close(&st->base);
+        return outbox_from_store(out, &st->base, opt, err);
+    store_close(&st->base);
     return rc;
 }
 

@@ -506,13 +506,10 @@ static int open_outbox(outbox_t **out, mem_conn *c, bool owns,
     mem_store *s = NULL;
     int rc = make_store(&s, c, owns, &o, opt, err);
 
-    if (rc != OUTBOX_OK)
-        return rc;
-    rc = outbox_from_store(out, &s->base, &o, err);
-    if (rc != OUTBOX_OK) {
-        s->owns = false;
-        mem_close(&s->base);
-    }
+    if (rc == OUTBOX_OK)
+        return outbox_from_store(out, &s->base, &o, err);
+    if (owns)
+        mem_conn_free(c);
     return rc;
 }
 
@@ -531,12 +528,7 @@ int mem_inbox_open(inbox_t **out, mem_conn *c, const outbox_options *opt,
     int rc = make_store(&s, c, false, &o, opt, err);
 
     *out = NULL;
-    if (rc != OUTBOX_OK)
-        return rc;
-    rc = inbox_from_store(out, &s->base, &o, err);
-    if (rc != OUTBOX_OK)
-        mem_close(&s->base);
-    return rc;
+    return rc == OUTBOX_OK ? inbox_from_store(out, &s->base, &o, err) : rc;
 }
 
 int mem_outbox_connect(outbox_t **out, mem_db *db, const outbox_options *opt,
@@ -549,9 +541,7 @@ int mem_outbox_connect(outbox_t **out, mem_db *db, const outbox_options *opt,
     if (c == NULL)
         return outbox_error_set(err, OUTBOX_ENOMEM, "out of memory");
     rc = open_outbox(out, c, true, opt, err);
-    if (rc != OUTBOX_OK)
-        mem_conn_free(c);
-    else if (link != NULL)
+    if (rc == OUTBOX_OK && link != NULL)
         *link = c;
     return rc;
 }
