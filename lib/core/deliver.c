@@ -209,7 +209,7 @@ static int load_chain(outbox_relay_t *r, ob_blocked *b, outbox_error *err)
         r->cramped = true;
         ob_blocked_due(r, b, r->now_ms + 1);
     } else if (!ob_window_chain_has(&r->win, b->node.key, OB_DOOMED)) {
-        ob_blocked_remove(r, b->node.key);         /* its parked rows are gone */
+        ob_blocked_remove(r, b->node.key);  /* its parked rows are gone */
     }
     return OUTBOX_OK;
 }
@@ -285,10 +285,9 @@ static bool goes_on_trial(const outbox_relay_t *r, const ob_slot *s)
     return s->seq == 0 && r->lanes[s->lane].trials > 0;
 }
 
-static bool expired(outbox_relay_t *r, const ob_slot *s)
+static bool expired(const outbox_relay_t *r, const ob_slot *s)
 {
-    return s->expires_ms != 0 &&
-           s->expires_ms <= r->store->ops->now_ms(r->store);
+    return s->expires_ms != 0 && s->expires_ms <= r->store_ms;
 }
 
 static bool has_trials(const outbox_relay_t *r)
@@ -598,6 +597,7 @@ static int send_all(outbox_relay_t *r, uint32_t *total, outbox_error *err)
     int done;
 
     do {
+        r->store_ms = r->store->ops->now_ms(r->store);
         pthread_mutex_lock(&r->lock);
         n = pick(r, batch);
         pthread_mutex_unlock(&r->lock);

@@ -137,11 +137,12 @@ int ob_relay_count(outbox_relay_t *r, outbox_error *err)
     int rc = r->store->ops->count(r->store, r->sub.sub, &c, err);
     if (rc != OUTBOX_OK)
         return rc;
+    int64_t store_ms = r->store->ops->now_ms(r->store);
     r->count_ms = r->now_ms + COUNT_MS;
     r->want_trim = true;                /* history grows old by itself */
     pthread_mutex_lock(&r->lock);
     r->parked = (uint64_t)c.parked;
-    ob_stats_count(&r->stats, &c, r->store->ops->now_ms(r->store));
+    ob_stats_count(&r->stats, &c, store_ms);
     r->stats.blocked_keys = r->blocked.count;
     r->stats.leader = ob_lease_count(r) > 0;
     pthread_mutex_unlock(&r->lock);

@@ -98,7 +98,7 @@ struct outbox_relay {
     outbox_relay_options opt;
     char                *names; /* of the subscription and the transport */
     uint8_t              id[16];
-    ob_random            rnd;
+    uint64_t             chance;        /* of jitter and probes */
     pid_t                pid;
     ob_waker             waker;
 
@@ -121,6 +121,7 @@ struct outbox_relay {
     uint32_t  passes_seen;      /* by the last turn */
     uint32_t  failures;         /* of attach or open, in a row */
     int64_t   now_ms;
+    int64_t   store_ms;         /* of the database, for what expires */
     int64_t   again_ms, open_ms;        /* not before: attach; open */
     int64_t   beat_ms, look_ms, lease_until_ms, save_ms, count_ms, trim_ms;
     int64_t   promote_ms;       /* the next scheduled event is due */

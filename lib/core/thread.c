@@ -95,9 +95,9 @@ static int relay_init(outbox_relay_t *r, outbox_error *err)
 
     if (rc != OUTBOX_OK)
         return rc;
-    r->rnd.entropy = r->store->ops->entropy;
-    r->rnd.store = r->store;
-    if (ob_random_bytes(&r->rnd, r->id, sizeof r->id) != OUTBOX_OK)
+    ob_random rnd = { .entropy = r->store->ops->entropy, .store = r->store };
+    if (ob_random_bytes(&rnd, r->id, sizeof r->id) != OUTBOX_OK ||
+        ob_random_bytes(&rnd, &r->chance, sizeof r->chance) != OUTBOX_OK)
         return outbox_error_set(err, OUTBOX_EDB,
                                 "the system gives no random bytes");
     rc = ob_waker_init(&r->waker, r->store->database, err);

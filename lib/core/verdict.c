@@ -37,19 +37,30 @@
 
 enum { MAX_PAUSE_FACTOR = 32 };
 
+/* The store's source is for ids: its code must not run with our lock held.
+ * This is xorshift64*, which is good enough to keep relays apart. */
+static uint64_t draw_chance(outbox_relay_t *r)
+{
+    uint64_t x = r->chance != 0 ? r->chance : 1;
+
+    x ^= x >> 12;
+    x ^= x << 25;
+    x ^= x >> 27;
+    r->chance = x;
+    return x * 0x2545f4914f6cdd1du >> 32;
+}
+
 /* Uniform between 1 ms and min * 2^(failures - 1), at most max: full jitter
  * keeps failed keys from coming back all at once. */
 int64_t ob_backoff(outbox_relay_t *r, uint32_t failures)
 {
-    uint64_t limit = r->opt.retry_min_ms, chance = 0;
+    uint64_t limit = r->opt.retry_min_ms;
     uint32_t shift = failures > 0 ? failures - 1 : 0;
 
     limit = shift < 32 ? limit << shift : r->opt.retry_max_ms;
     if (limit > r->opt.retry_max_ms)
         limit = r->opt.retry_max_ms;
-    if (ob_random_bytes(&r->rnd, &chance, sizeof chance) != OUTBOX_OK)
-        return (int64_t)limit;
-    return (int64_t)(1 + chance % limit);
+    return (int64_t)(1 + draw_chance(r) % limit);
 }
 
 static void deadline_note(outbox_relay_t *r, int64_t when_ms)
@@ -148,7 +159,7 @@ static ob_slot *find_witness(outbox_relay_t *r)
 static ob_slot *find_stranger(outbox_relay_t *r)
 {
     ob_slot *oldest = NULL, *fresh = NULL;
-    uint32_t chance, n = 0;
+    uint32_t n = 0;
 
     for (uint64_t i = 0; i < ob_window_used(&r->win); i++) {
         ob_slot *s = ob_window_nth(&r->win, i);
@@ -159,9 +170,7 @@ static ob_slot *find_stranger(outbox_relay_t *r)
             oldest = s;
         if (s->suspect || s->state != OB_READY)
             continue;
-        if (ob_random_bytes(&r->rnd, &chance, sizeof chance) != OUTBOX_OK)
-            chance = 0;
-        if (chance % ++n == 0)
+        if (draw_chance(r) % ++n == 0)
             fresh = s;
     }
     return fresh != NULL ? fresh : oldest;
