@@ -2,10 +2,18 @@
  *
  * pg_lease.c - beats, lanes and trials.
  *
- * A lane's row is written with the token of its owner in the statement, or,
- * by a rival, with the token and beat that it saw standing still.  A rival
- * first locks the row and then reads the cursor, in a statement of its own:
- * what the last owner saved under that lock is visible to it.
+ * Invariants, and the tests that show them:
+ *  1. A lane's row is written with the token of its owner in the statement,
+ *     or, by a rival, with the token and beat that it saw standing still
+ *     (tests/contract: taking_compares_token_and_beat,
+ *     one_that_beats_is_not_robbed, an_owner_is_not_removed).
+ *  2. A rival first locks the row and then reads the cursor, in a statement of
+ *     its own: what the last owner saved under that lock is visible to it
+ *     (tests/pg/storm).
+ *  3. What is known of a cursor is what the table says, and starts are counted
+ *     until there is progress (tests/contract:
+ *     crashes_are_counted_until_progress; tests/pg/restore.c:
+ *     an_older_copy_is_put_back_and_grows, mutant cursor-kept).
  */
 #include "pg_store.h"
 

@@ -8,6 +8,23 @@
  * be known before is checked before: that a transaction is open and well,
  * that nothing of the caller's is unread, that the tables are there and of
  * our version.  Only then is something sent.
+ *
+ * Invariants, and the tests in tests/pg/caller that show them:
+ *  1. Outside of an open transaction, in an aborted one, and among the
+ *     caller's own results nothing is sent (results_that_are_not_read,
+ *     in_the_middle_of_copy, in_pipeline_mode, in_an_aborted_transaction).
+ *  2. A COMMIT is sent behind events only if nobody was seen who could leave
+ *     them out, and if one did, that is said (no_commit_without_its_events,
+ *     a_trigger_that_came_later).
+ *  3. The code tells what became of the transaction: it is open, or to be
+ *     rolled back, or gone, or in doubt (each_state, refused_at_the_commit,
+ *     a_deferred_constraint_at_the_commit, gone_with_the_commit,
+ *     no_event_is_sent, no_commit_is_sent, no_end_is_sent).
+ *  4. An event is written into the segment that was current less than
+ *     SEGMENT_FRESH_US ago, in tables that have the lanes which it was told
+ *     (made_anew_with_other_lanes; tests/pg: a_segment_is_emptied).
+ *  5. With OUTBOX_LOCK_KEYS a key has one writer at a time
+ *     (one_writer_of_a_key_at_a_time).
  */
 #include "pg_store.h"
 

@@ -5,11 +5,19 @@
  * Progress alone is one statement: it locks the lanes by owner and token and,
  * only if it got them all, adds a row for each to a log of cursors.  With
  * anything else to write there is a transaction around it.
+ *
+ * Invariants, and the tests that show them:
+ *  1. Nothing is written unless every lane in it still has its owner's token
+ *     (tests/contract: one_lost_lease_saves_nothing,
+ *     one_that_slept_cannot_save; tests/pg: mutant no-fence).
+ *  2. A cursor passes an event in the transaction that parks or buries it, or
+ *     after its delivery (tests/pg/storm).
+ *  3. The reason of a failure can be held by any database
+ *     (tests/pg/encoding.c: a_reason_that_the_database_cannot_hold).
  */
-#include "base.h"
+#include "pg_store.h"
 
 #include "failpoint.h"
-#include "pg_store.h"
 
 typedef struct save_arrays {
     ob_pg_array lane, token, window, position;

@@ -4,8 +4,8 @@
  * connects, pg_exec.c runs statements, pg_param.c has their values, pg_error.c
  * maps errors, pg_schema.c migrates and attaches, pg_publish.c and pg_inbox.c
  * work in the caller's transaction; for the relay, pg_lease.c, _read.c,
- * _window.c, _save.c and _tidy.c work in its own, and pg_wait.c sleeps;
- * pg_admin.c serves people.
+ * _window.c, _save.c and _tidy.c work in its own, pg_wait.c sleeps, and
+ * pg_rebase.c makes a moved log its server's; pg_admin.c serves people.
  */
 #ifndef OB_PG_STORE_H
 #define OB_PG_STORE_H
@@ -92,7 +92,7 @@ typedef struct ob_pg {
     int64_t       doorbell;             /* key of the sleep lock */
     char          channel[32];          /* of NOTIFY */
     int64_t       clock_offset_ms;      /* server's clock, less monotonic */
-    struct ob_pg_windows *windows;      /* pg_read.c: those known */
+    struct ob_pg_windows *windows;      /* pg_window.c: those known */
     bool          ahead;                /* sent and not received */
     bool          listening, asleep;    /* pg_wait.c: asleep, the bell is on */
     bool          found;                /* by the last read */
@@ -241,23 +241,6 @@ int ob_pg_trial(outbox_store *s, int64_t sub, const uint8_t me[16],
                 outbox_error *err);
 int ob_pg_read(outbox_store *s, int64_t sub, outbox_lane *lanes, uint32_t n,
                int limit, outbox_sink *sink, void *arg, outbox_error *err);
-/* Forget the windows: of a connection that is gone. */
-void ob_pg_windows_forget(ob_pg *st);
-/* Receive what was asked for ahead of time. */
-void ob_pg_windows_collect(ob_pg *st);
-/* Which windows are kept, and whether a cursor stands in one of them. */
-int  ob_pg_windows_look(ob_pg *st, outbox_error *err);
-bool ob_pg_windows_have(const ob_pg *st, const outbox_cursor *at);
-int64_t ob_pg_windows_head(const ob_pg *st);
-/* Cut a window at the head, if there is anything to put in it: for attach,
- * outside of a transaction.  A subscription that begins now then stands at
- * (newest window, INT64_MAX).  It is in the same transaction as its row in
- * "outbox".subscription: whoever trims takes SHARE MODE of that table (NOWAIT)
- * first, or it could truncate what such a one has yet to see. */
-int ob_pg_window_cut(ob_pg *st, outbox_error *err);
-/* The log was restored in another cluster: give all of it this one's
- * transaction number, and begin anew.  For attach, no transaction is open. */
-int ob_pg_rebase(ob_pg *st, outbox_error *err);
 /* Columns 0 to 11 of a result: window, position, id, topic, type, key,
  * content_type, headers, payload, published_ms, expires_ms, lane. */
 void ob_pg_row(const PGresult *res, int i, outbox_row *row);
@@ -273,6 +256,29 @@ int ob_pg_promote(outbox_store *s, int limit, int64_t *next_ms,
                   outbox_error *err);
 int ob_pg_count(outbox_store *s, int64_t sub, outbox_counts *out,
                 outbox_error *err);
+
+/* ---- pg_window.c ---------------------------------------------------- */
+
+/* Forget the windows: of a connection that is gone. */
+void ob_pg_windows_forget(ob_pg *st);
+/* Receive what was asked for ahead of time. */
+void ob_pg_windows_collect(ob_pg *st);
+/* Which windows are kept, and whether a cursor stands in one of them. */
+int  ob_pg_windows_look(ob_pg *st, outbox_error *err);
+bool ob_pg_windows_have(const ob_pg *st, const outbox_cursor *at);
+int64_t ob_pg_windows_head(const ob_pg *st);
+/* Cut a window at the head, if there is anything to put in it: for attach,
+ * outside of a transaction.  A subscription that begins now then stands at
+ * (newest window, INT64_MAX).  It is in the same transaction as its row in
+ * "outbox".subscription: whoever trims takes SHARE MODE of that table (NOWAIT)
+ * first, or it could truncate what such a one has yet to see. */
+int ob_pg_window_cut(ob_pg *st, outbox_error *err);
+
+/* ---- pg_rebase.c ---------------------------------------------------- */
+
+/* The log was restored in another cluster: give all of it this one's
+ * transaction number, and begin anew.  For attach, no transaction is open. */
+int ob_pg_rebase(ob_pg *st, outbox_error *err);
 
 /* ---- pg_admin.c, pg_wait.c ------------------------------------------ */
 

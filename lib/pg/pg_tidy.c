@@ -12,6 +12,22 @@
  * TRUNCATE empties a segment for older snapshots, too.  So the cursors are
  * only read in statements whose snapshot is taken after their locks, as it
  * is in READ COMMITTED.
+ *
+ * Invariants, and the tests that show them (tests/pg/trim.c, if no other is
+ * named):
+ *  1. A segment is emptied when every cursor is past all of it, which is seen
+ *     under its lock (the_slowest_subscription_keeps_it,
+ *     what_is_in_flight_keeps_it, committed_between_the_look_and_the_lock;
+ *     mutant trim-without-a-second-look).
+ *  2. Nobody waits for one who trims, or he for anybody
+ *     (an_open_transaction_keeps_its_segment).
+ *  3. A rotation of the log of cursors keeps the newest of each lane
+ *     (cursors_survive_their_rotation).
+ *  4. What is due goes into the log once, in the order of its times, and with
+ *     its row in one transaction (tests/contract: two_relays_move_it_once,
+ *     in_the_order_of_their_times, it_survives_a_crash_when_it_is_due).
+ *  5. A dedup_key is remembered for a week (tests/contract:
+ *     keys_are_remembered_for_a_week).
  */
 #include "pg_window.h"
 

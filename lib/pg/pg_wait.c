@@ -7,7 +7,9 @@
  * once, and NOTIFYs only when it could not have it: NOTIFY lets one commit
  * at a time pass, so it is never sent for the sake of a relay that is awake.
  *
- * Invariants (tests/pg: wake-ups):
+ * Invariants (tests/contract/thread.c: publish_commit_wakes_it,
+ * a_plain_commit_is_noticed, another_process_wakes_it; tests/contract/ops.c:
+ * a_lane_given_back_wakes_who_sleeps):
  *  1. A publisher that tries the lock after a relay took it NOTIFYs.
  *  2. Having taken the lock, a relay looks once more before it sleeps.  What
  *     that misses was published before and committed after: the caller's
