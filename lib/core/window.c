@@ -218,7 +218,7 @@ static void chain_remove(ob_window *w, ob_slot *s)
     ob_slot *before = ob_window_at(w, s->prev);
     ob_slot *after = ob_window_at(w, s->next);
 
-    if (after == NULL && s->seq == 0) {
+    if (s->next == OB_NONE && s->seq == 0) {
         int32_t *at = tail_of(w, s->chain);
         if (before != NULL)
             before->next_tail = s->next_tail;
