@@ -163,12 +163,22 @@ static int relay_check(const outbox_relay_t *r, outbox_error *err)
     return OUTBOX_OK;
 }
 
+static bool is_in_use(outbox_relay_t *r)
+{
+    pthread_mutex_lock(&r->lock);
+    bool in_use = r->running || r->stepping;
+    pthread_mutex_unlock(&r->lock);
+    return in_use;
+}
+
 void outbox_relay_free(outbox_relay_t *r)
 {
     if (r == NULL || r->pid != getpid())
         return;
-    while (outbox_relay_stop(r, 1000, NULL) == OUTBOX_ETIMEOUT && r->running)
+    while (outbox_relay_stop(r, 1000, NULL) == OUTBOX_ETIMEOUT && is_in_use(r))
         continue;                       /* the transport's callback has it */
+    if (is_in_use(r))
+        return;                         /* and that is who calls us */
     ob_waker_unlist(&r->waker);
     ob_waker_release(&r->waker);
     pthread_cond_destroy(&r->ended);
@@ -249,6 +259,14 @@ static int drain(outbox_relay_t *r, int64_t until_ms, outbox_error *err)
     return rc;
 }
 
+/* A store that is busy may say so without having waited. */
+static bool is_busy(int rc)
+{
+    if (rc == OUTBOX_EBUSY)
+        nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+    return rc == OUTBOX_EBUSY;
+}
+
 /* What the store has as ours and we have forgotten, as an error of it made us
  * begin anew, is taken back, that it may be given up. */
 static int find_own_lanes(outbox_relay_t *r, int64_t until_ms,
@@ -257,7 +275,7 @@ static int find_own_lanes(outbox_relay_t *r, int64_t until_ms,
     int rc = OUTBOX_OK;
 
     while (r->attached && (r->look_ms == 0 || ob_lease_forgotten(r) > 0) &&
-           (rc == OUTBOX_OK || rc == OUTBOX_EBUSY) &&
+           (rc == OUTBOX_OK || is_busy(rc)) &&
            outbox_monotonic_us() / 1000 < until_ms) {
         r->now_ms = ob_relay_clock(r);
         r->look_ms = 0;                 /* now */
@@ -283,7 +301,7 @@ static int farewell(outbox_relay_t *r, int64_t until_ms, outbox_error *err)
     pthread_mutex_lock(&r->lock);
     ob_verdict_take_back(r);
     pthread_mutex_unlock(&r->lock);
-    while ((rc == OUTBOX_OK || rc == OUTBOX_EBUSY) && r->attached &&
+    while ((rc == OUTBOX_OK || is_busy(rc)) && r->attached &&
            ob_lease_count(r) > 0) {
         r->now_ms = ob_relay_clock(r);
         rc = ob_progress_save(r, err);
@@ -292,7 +310,7 @@ static int farewell(outbox_relay_t *r, int64_t until_ms, outbox_error *err)
     }
     while (rc == OUTBOX_OK && r->attached) {
         rc = r->store->ops->leave(r->store, r->sub.sub, r->id, err);
-        if (rc != OUTBOX_EBUSY || outbox_monotonic_us() / 1000 >= until_ms)
+        if (!is_busy(rc) || outbox_monotonic_us() / 1000 >= until_ms)
             break;
         rc = OUTBOX_OK;
     }
@@ -380,7 +398,7 @@ static int attach_patiently(outbox_relay_t *r, outbox_error *err)
 
     do {
         rc = ob_relay_attach(r, err);
-    } while (rc == OUTBOX_EBUSY && outbox_monotonic_us() < until_us);
+    } while (is_busy(rc) && outbox_monotonic_us() < until_us);
     return rc;
 }
 

@@ -198,6 +198,32 @@ START_TEST(an_aborted_transaction_is_said_to_be_lost)
 }
 END_TEST
 
+/* A store that says at once that it is busy is not asked as fast as it can
+ * answer: a hundred times take a hundred pauses. */
+START_TEST(a_busy_store_is_given_time)
+{
+    static const enum mem_op at_end[] = { MEM_SAVE, MEM_LEAVE };
+    world w;
+    outbox_error err;
+
+    world_open(&w, 0);
+    publish_mixed(&w);
+    outbox_relay_t *r = relay_open(&w, NULL, NULL, NULL);
+    mem_fail(w.db, MEM_ATTACH, 0, 100, OUTBOX_EBUSY);
+    int64_t before = real_ms();
+    ck_ok(outbox_relay_start(r, &err));
+    ck_assert_int_ge(real_ms() - before, 90);
+    ck_assert(sink_wait(&w.sink, EVENTS, 10000));
+    for (size_t i = 0; i < 2; i++)
+        mem_fail(w.db, at_end[i], 0, 100, OUTBOX_EBUSY);
+    before = real_ms();
+    ck_ok(outbox_relay_stop(r, 10000, &err));
+    ck_assert_int_ge(real_ms() - before, 180);
+    outbox_relay_free(r);
+    world_close(&w);
+}
+END_TEST
+
 void add_fault_tests(Suite *s)
 {
     TCase *tc = suite_case(s, "fault");
@@ -209,4 +235,5 @@ void add_fault_tests(Suite *s)
     tcase_add_test(tc, a_commit_that_fails_leaves_the_transaction);
     tcase_add_test(tc, an_append_that_fails_writes_nothing);
     tcase_add_test(tc, an_aborted_transaction_is_said_to_be_lost);
+    tcase_add_test(tc, a_busy_store_is_given_time);
 }

@@ -366,6 +366,37 @@ START_TEST(free_alone_stops_it)
 }
 END_TEST
 
+static outbox_verdict free_it(sink *s, const outbox_event *ev,
+                              outbox_token token, outbox_error *why)
+{
+    (void)ev, (void)token, (void)why;
+    outbox_relay_free(s->relay);
+    return OUTBOX_ACK;
+}
+
+/* It would free what it runs in: nothing happens. */
+START_TEST(a_transport_cannot_free_its_relay)
+{
+    world w;
+    outbox_error err;
+    outbox_relay_t *r;
+
+    world_open(&w, _i);
+    w.sink.rule = free_it;
+    publish_numbers(&w, "k", 0, 2);
+    r = relay_open(&w, NULL, NULL, NULL);
+    settle_down(r);
+    ck_assert(sink_exactly(&w.sink, 0, 2));
+    ck_ok(outbox_relay_start(r, &err));
+    publish_numbers(&w, "k", 2, 2);
+    ck_assert(sink_wait(&w.sink, 4, SOON));
+    ck_ok(outbox_relay_stop(r, SOON, &err));
+    ck_assert(sink_exactly(&w.sink, 0, 4));
+    outbox_relay_free(r);
+    world_close(&w);
+}
+END_TEST
+
 START_TEST(start_says_when_the_tables_are_missing)
 {
     world w;
@@ -461,6 +492,7 @@ void add_thread_tests(Suite *s)
     tcase_add_loop_test(tc, start_and_stop_many_times, 0, n_ways);
     tcase_add_loop_test(tc, two_threads_stop_it_at_once, 0, n_ways);
     tcase_add_loop_test(tc, free_alone_stops_it, 0, n_ways);
+    tcase_add_loop_test(tc, a_transport_cannot_free_its_relay, 0, n_suts);
     tcase_add_loop_test(tc, start_says_when_the_tables_are_missing, 0, n_ways);
     tcase_add_loop_test(tc, two_publishing_threads_and_a_relay, 0, n_ways);
 }
