@@ -37,6 +37,11 @@ struct inbox {
 /* NULL handle, or one from before a fork. */
 int ob_handle_check(const ob_handle *h, const char *name, outbox_error *err);
 
+/* p, or a larger one in its place, with room for need bytes; NULL without
+ * memory: then p is what it was. */
+void *ob_grow(const outbox_allocator *mem, void *p, size_t *size,
+              size_t need);
+
 /* ---- event.c -------------------------------------------------------- */
 
 /* Bytes that the headers of ev take when encoded, after checking them. */
@@ -87,7 +92,9 @@ typedef struct ob_waker {
     uint64_t         database;
     int              fd[2];     /* the reading end becomes readable */
     atomic_uint      bits;
-    _Atomic int64_t  durable;   /* the log up to here needs no sync */
+    int64_t          durable;   /* the log up to here needs no sync; guarded
+                                   by the list's lock, as not every machine
+                                   has atomics of 64 bits */
     atomic_int       asleep;
 } ob_waker;
 
@@ -98,6 +105,8 @@ unsigned ob_waker_take(ob_waker *w);            /* the bits, once */
 bool     ob_waker_sleep(ob_waker *w, unsigned bits);
 void     ob_waker_awake(ob_waker *w);
 void     ob_waker_signal(ob_waker *w, unsigned bit);    /* signal-safe */
+int64_t ob_waker_durable(ob_waker *w);
+void    ob_waker_forget(ob_waker *w);           /* what is durable */
 /* Relays of this process listen between these two. */
 void ob_waker_list(ob_waker *w);
 void ob_waker_unlist(ob_waker *w);

@@ -99,7 +99,7 @@ int ob_deliver_read(outbox_relay_t *r, outbox_error *err)
     if (limit == 0 || n == 0)
         return OUTBOX_OK;
     OB_FAILPOINT("relay.read");
-    r->store->durable = atomic_load(&r->waker.durable);
+    r->store->durable = ob_waker_durable(&r->waker);
     int rc = r->store->ops->read(r->store, r->sub.sub, io, n, (int)limit,
                                  read_sink, &ctx, err);
     if (rc < 0)

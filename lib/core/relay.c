@@ -66,7 +66,7 @@ void ob_relay_forget(outbox_relay_t *r)
     r->stats.leader = 0;
     pthread_mutex_unlock(&r->lock);
     ob_blocked_clear(r);
-    atomic_store(&r->waker.durable, 0);     /* it may be another log */
+    ob_waker_forget(&r->waker);         /* it may be another log */
     r->n_peers = 0;
     r->attached = r->at_end = r->dirty = r->full = false;
     r->breaker = OB_CLOSED;

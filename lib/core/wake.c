@@ -49,7 +49,7 @@ int ob_waker_init(ob_waker *w, uint64_t database, outbox_error *err)
     w->database = database;
     atomic_init(&w->bits, 0);
     atomic_init(&w->asleep, 0);
-    atomic_init(&w->durable, 0);
+    w->durable = 0;
     if (pipe2(w->fd, O_CLOEXEC | O_NONBLOCK) != 0) {
         w->fd[0] = w->fd[1] = -1;
         return outbox_error_set(err, OUTBOX_EDB,
@@ -123,13 +123,19 @@ void ob_waker_unlist(ob_waker *w)
     pthread_mutex_unlock(&wakers_lock);
 }
 
-static void durable_raise(ob_waker *w, int64_t position)
+int64_t ob_waker_durable(ob_waker *w)
 {
-    int64_t known = atomic_load(&w->durable);
+    pthread_mutex_lock(&wakers_lock);
+    int64_t durable = w->durable;
+    pthread_mutex_unlock(&wakers_lock);
+    return durable;
+}
 
-    while (known < position &&
-           !atomic_compare_exchange_weak(&w->durable, &known, position))
-        continue;
+void ob_waker_forget(ob_waker *w)
+{
+    pthread_mutex_lock(&wakers_lock);
+    w->durable = 0;
+    pthread_mutex_unlock(&wakers_lock);
 }
 
 void ob_wake_database(uint64_t database, unsigned bit, int64_t durable)
@@ -140,7 +146,8 @@ void ob_wake_database(uint64_t database, unsigned bit, int64_t durable)
     for (ob_waker *w = wakers; w != NULL; w = w->next) {
         if (w->database != database)
             continue;
-        durable_raise(w, durable);
+        if (w->durable < durable)
+            w->durable = durable;
         ob_waker_signal(w, bit);
     }
     pthread_mutex_unlock(&wakers_lock);
