@@ -263,19 +263,16 @@ int ob_event_row(outbox_row *row, const outbox_event *ev, size_t max_payload,
 
 /* ---- delivery ------------------------------------------------------- */
 
-static int scratch_grow(const outbox_allocator *mem, void *buffer,
-                        size_t *size, size_t need)
+void *ob_grow(const outbox_allocator *mem, void *p, size_t *size, size_t need)
 {
-    void **at = buffer;
+    size_t want = need < 256 ? 256 : need;
 
-    if (*size >= need)
-        return OUTBOX_OK;
-    void *p = mem->realloc(mem->arg, *at, need);
-    if (p == NULL)
-        return OUTBOX_ENOMEM;
-    *at = p;
-    *size = need;
-    return OUTBOX_OK;
+    if (p != NULL && *size >= need)
+        return p;
+    p = mem->realloc(mem->arg, p, want);
+    if (p != NULL)
+        *size = want;
+    return p;
 }
 
 void ob_scratch_free(const outbox_allocator *mem, ob_scratch *scratch)
@@ -289,14 +286,17 @@ static int event_headers(const outbox_allocator *mem, ob_scratch *scratch,
                          const outbox_bytes *headers, outbox_event *ev)
 {
     size_t n = ob_headers_count(headers->ptr, headers->len);
-    int rc = scratch_grow(mem, &scratch->headers, &scratch->headers_size,
-                          (n + 1) * sizeof *scratch->headers);
-
-    if (rc == OUTBOX_OK)
-        rc = scratch_grow(mem, &scratch->text, &scratch->text_size,
-                          headers->len + 1);
-    if (rc != OUTBOX_OK)
-        return rc;
+    outbox_header *all = ob_grow(mem, scratch->headers,
+                                 &scratch->headers_size,
+                                 (n + 1) * sizeof *scratch->headers);
+    if (all == NULL)
+        return OUTBOX_ENOMEM;
+    scratch->headers = all;
+    char *text = ob_grow(mem, scratch->text, &scratch->text_size,
+                         headers->len + 1);
+    if (text == NULL)
+        return OUTBOX_ENOMEM;
+    scratch->text = text;
     memcpy(scratch->text, headers->ptr, headers->len);
     scratch->text[headers->len] = '\0';
     ev->headers = scratch->headers;

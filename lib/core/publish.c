@@ -9,22 +9,6 @@
 #include "core.h"
 #include "failpoint.h"
 
-static int reserve(const outbox_allocator *mem, void *buffer, size_t *size,
-                   size_t need, outbox_error *err)
-{
-    void **at = buffer;
-    size_t want = need < 256 ? 256 : need;
-
-    if (*size >= need)
-        return OUTBOX_OK;
-    void *p = mem->realloc(mem->arg, *at, want);
-    if (p == NULL)
-        return ob_nomem(err);
-    *at = p;
-    *size = want;
-    return OUTBOX_OK;
-}
-
 static int rows_check(outbox_t *ob, const outbox_event *const *ev, size_t n,
                       size_t *text_bytes, outbox_error *err)
 {
@@ -35,8 +19,12 @@ static int rows_check(outbox_t *ob, const outbox_event *const *ev, size_t n,
         return outbox_error_set(err, OUTBOX_EINVAL, "events is NULL");
     if (n > SIZE_MAX / sizeof *ob->rows)
         return ob_nomem(err);
-    int rc = reserve(mem, &ob->rows, &ob->rows_size, n * sizeof *ob->rows,
-                     err);
+    outbox_row *rows = ob_grow(mem, ob->rows, &ob->rows_size,
+                               n * sizeof *ob->rows);
+    if (rows == NULL)
+        return ob_nomem(err);
+    ob->rows = rows;
+    int rc = OUTBOX_OK;
     *text_bytes = 0;
     for (size_t i = 0; i < n && rc == OUTBOX_OK; i++) {
         rc = ob_event_read(&e, ev[i], err);
@@ -99,11 +87,13 @@ static int publish(outbox_t *ob, const outbox_event *const *ev, size_t n,
 
     if (rc == OUTBOX_OK)
         rc = rows_check(ob, ev, n, &text_bytes, err);
-    if (rc == OUTBOX_OK)
-        rc = reserve(&ob->h.store->mem, &ob->text, &ob->text_size, text_bytes,
-                     err);
     if (rc != OUTBOX_OK)
         return rc;
+    char *text = ob_grow(&ob->h.store->mem, ob->text, &ob->text_size,
+                         text_bytes);
+    if (text == NULL)
+        return ob_nomem(err);
+    ob->text = text;
     rows_encode_headers(ob, ev, n);
     outbox_store *st = ob->h.store;
     rc = backlog_check(ob, n, err != NULL ? err : &own);
