@@ -12,10 +12,8 @@ int ob_pg_accept(outbox_store *s, const char *consumer,
 {
     ob_pg *st = (ob_pg *)s;
     ob_pg_params p = { 0 };
-    int rc = ob_pg_transaction(st, err);
+    int rc = ob_pg_write_check(st, err);
 
-    if (rc == OUTBOX_OK)
-        rc = ob_pg_check(st, err);
     if (rc != OUTBOX_OK)
         return rc;
     ob_pg_text(&p, consumer);
@@ -31,10 +29,9 @@ int ob_pg_prune(outbox_store *s, int64_t keep_ms, int limit,
     ob_pg_params p = { 0 };
     int rc = ob_pg_ready(st, err);
 
-    if (rc == OUTBOX_OK && PQtransactionStatus(st->conn) != PQTRANS_IDLE)
-        rc = ob_pg_transaction(st, err);
-    if (rc == OUTBOX_OK)
-        rc = ob_pg_check(st, err);
+    if (rc == OUTBOX_OK)                /* of its own, if none is open */
+        rc = PQtransactionStatus(st->conn) == PQTRANS_IDLE
+                 ? ob_pg_check(st, err) : ob_pg_write_check(st, err);
     if (rc != OUTBOX_OK)
         return rc;
     ob_pg_int8(&p, keep_ms);

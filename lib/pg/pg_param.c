@@ -58,6 +58,14 @@ void ob_pg_int8(ob_pg_params *p, int64_t v)
     param_int(p, (uint64_t)v, 8);
 }
 
+void ob_pg_int8_or_null(ob_pg_params *p, int64_t v)
+{
+    if (v != 0)
+        ob_pg_int8(p, v);
+    else
+        ob_pg_null(p);
+}
+
 void ob_pg_bool(ob_pg_params *p, bool v)
 {
     param_int(p, v, 1);

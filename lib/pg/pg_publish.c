@@ -112,8 +112,7 @@ int ob_pg_transaction(ob_pg *st, outbox_error *err)
     return ob_pg_encoding(st, err);
 }
 
-/* What is needed before anything is written. */
-static int write_check(ob_pg *st, outbox_error *err)
+int ob_pg_write_check(ob_pg *st, outbox_error *err)
 {
     int rc = ob_pg_transaction(st, err);
 
@@ -142,10 +141,7 @@ static void event_params(ob_pg *st, ob_pg_params *p, const outbox_row *row)
     ob_pg_bytes(p, &row->content_type);
     ob_pg_bytes(p, &row->headers);
     ob_pg_bytes(p, &row->payload);
-    if (row->expires_ms != 0)
-        ob_pg_int8(p, row->expires_ms);
-    else
-        ob_pg_null(p);
+    ob_pg_int8_or_null(p, row->expires_ms);
     bell_params(st, p);
 }
 
@@ -513,7 +509,7 @@ int ob_pg_append(outbox_store *s, outbox_row *rows, size_t n, int commit,
     ob_pg *st = (ob_pg *)s;
     enum ob_pg_stmt which = PG_APPEND;
     ob_pg_params p = { 0 };
-    int rc = write_check(st, err);
+    int rc = ob_pg_write_check(st, err);
 
     if (rc == OUTBOX_OK && n == 0)
         return commit ? ob_pg_commit(s, err) : OUTBOX_OK;
@@ -553,7 +549,7 @@ int ob_pg_backlog(outbox_store *s, int64_t *events, outbox_error *err)
 {
     ob_pg *st = (ob_pg *)s;
     ob_pg_params p = { 0 };
-    int rc = write_check(st, err);
+    int rc = ob_pg_write_check(st, err);
 
     if (rc == OUTBOX_OK)
         rc = publish_make(st, err);

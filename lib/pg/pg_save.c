@@ -139,10 +139,7 @@ static void row_params(ob_pg_params *p, int64_t sub, const outbox_row *row)
     ob_pg_bytes(p, &row->headers);
     ob_pg_bytes(p, &payload);
     ob_pg_int8(p, row->published_ms);
-    if (row->expires_ms != 0)
-        ob_pg_int8(p, row->expires_ms);
-    else
-        ob_pg_null(p);
+    ob_pg_int8_or_null(p, row->expires_ms);
     ob_pg_int2(p, (int)row->lane);
     ob_pg_int8(p, sub);
     ob_pg_int8(p, (int64_t)row->chain);

@@ -115,6 +115,7 @@ int  ob_pg_version_check(const ob_pg *st, outbox_error *err);
 void ob_pg_int2(ob_pg_params *p, int v);
 void ob_pg_int4(ob_pg_params *p, int v);
 void ob_pg_int8(ob_pg_params *p, int64_t v);
+void ob_pg_int8_or_null(ob_pg_params *p, int64_t v);    /* 0: NULL */
 void ob_pg_bool(ob_pg_params *p, bool v);
 void ob_pg_null(ob_pg_params *p);
 void ob_pg_uuid(ob_pg_params *p, const uint8_t id[16]);
@@ -218,6 +219,8 @@ int ob_pg_backlog(outbox_store *s, int64_t *events, outbox_error *err);
 /* A transaction is open and can write: else ENOTX, EABORTED, EREADONLY, or
  * EINVAL with results unread, in COPY. */
 int ob_pg_transaction(ob_pg *st, outbox_error *err);
+/* That, and the tables are ours: before anything is written. */
+int ob_pg_write_check(ob_pg *st, outbox_error *err);
 /* Bytes of another encoding would be stored as if they were UTF-8. */
 int ob_pg_encoding(const ob_pg *st, outbox_error *err);
 int ob_pg_accept(outbox_store *s, const char *consumer,

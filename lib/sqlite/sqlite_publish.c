@@ -70,6 +70,14 @@ static int if_aborted(ob_sqlite *st, int rc, outbox_error *err)
     return OUTBOX_EABORTED;
 }
 
+/* A transaction is open and can write, and the tables are ours. */
+static int write_check(ob_sqlite *st, outbox_error *err)
+{
+    int rc = transaction_check(st, err);
+
+    return rc == OUTBOX_OK ? if_aborted(st, tables_check(st, err), err) : rc;
+}
+
 /* ---- events --------------------------------------------------------- */
 
 /* 1: the key is new, and taken.  0: it was published before. */
@@ -268,10 +276,8 @@ int ob_sqlite_append(outbox_store *s, outbox_row *rows, size_t n, int commit,
 int ob_sqlite_backlog(outbox_store *s, int64_t *events, outbox_error *err)
 {
     ob_sqlite *st = (ob_sqlite *)s;
-    int rc = transaction_check(st, err);
+    int rc = write_check(st, err);
 
-    if (rc == OUTBOX_OK)
-        rc = if_aborted(st, tables_check(st, err), err);
     if (rc != OUTBOX_OK)
         return rc;
     sqlite3_stmt *stmt = ob_sqlite_stmt(st, SQ_BACKLOG, &rc, err);
@@ -292,10 +298,8 @@ int ob_sqlite_accept(outbox_store *s, const char *consumer,
                      outbox_error *err)
 {
     ob_sqlite *st = (ob_sqlite *)s;
-    int rc = transaction_check(st, err);
+    int rc = write_check(st, err);
 
-    if (rc == OUTBOX_OK)
-        rc = if_aborted(st, tables_check(st, err), err);
     if (rc != OUTBOX_OK)
         return rc;
     sqlite3_stmt *stmt = ob_sqlite_stmt(st, SQ_ACCEPT, &rc, err);
