@@ -95,7 +95,7 @@ int ob_deliver_read(outbox_relay_t *r, outbox_error *err)
     if (r->parked + r->win.doomed >= r->opt.max_parked)
         limit = 0;                      /* lanes are held */
     r->full = r->log_first = room == 0;
-    r->at_end = true;                   /* until there is room, or a lane */
+    r->log_idle = true;                 /* until there is room, or a lane */
     if (limit == 0 || n == 0)
         return OUTBOX_OK;
     OB_FAILPOINT("relay.read");
@@ -110,8 +110,8 @@ int ob_deliver_read(outbox_relay_t *r, outbox_error *err)
     if (rc < 0)
         return rc;
     r->full = ctx.full;
-    r->at_end = (uint32_t)rc < limit || ctx.full;
-    r->more = r->more || !r->at_end;
+    r->log_idle = (uint32_t)rc < limit || ctx.full;
+    r->more = r->more || !r->log_idle;
     if (ctx.full && r->win.nomem && ob_window_used(&r->win) == 0)
         return ob_nomem(err);
     return OUTBOX_OK;
@@ -190,7 +190,7 @@ static int load_chain(outbox_relay_t *r, ob_blocked *b, outbox_error *err)
         return OUTBOX_OK;
     }
     uint32_t room = ob_window_room(&r->win), most = OB_LOAD_ROWS;
-    if (!b->passes || r->lanes[b->lane].precounts > 0)
+    if (!b->head_passed || r->lanes[b->lane].precounts > 0)
         most = 1;                       /* leave room for those who may pass */
     int rc = r->store->ops->parked(r->store, r->sub.sub, b->node.key,
                                    (int)(room < most ? room : most),
@@ -254,7 +254,7 @@ int ob_deliver_scheduled(outbox_relay_t *r, outbox_error *err)
     if (rc < 0)
         return rc;
     if (rc > 0)
-        r->at_end = false;
+        r->log_idle = false;
     if (next_ms < 0 || next_ms > PROMOTE_MS)
         next_ms = PROMOTE_MS;           /* something sooner may be published */
     r->promote_ms = r->now_ms + next_ms;

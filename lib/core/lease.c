@@ -260,7 +260,7 @@ static int lane_taken(outbox_relay_t *r, const outbox_lane *got,
                      "lane %u: its owner died %d times at the same place; "
                      "sending one event at a time", (unsigned)got->lane,
                      (int)got->crashes);
-    r->at_end = false;
+    r->log_idle = false;
     int rc = ob_blocked_load(r, got->lane, err);
     l->mine = rc == OUTBOX_OK;          /* else events would overtake */
     return rc;
@@ -358,7 +358,7 @@ static int look(outbox_relay_t *r, bool beats, outbox_error *err)
         r->beat_ms = before_ms + r->opt.lease_ms / 4;
         r->lease_until_ms = before_ms + r->opt.lease_ms - margin_ms(r);
     }
-    r->at_end = r->at_end && !held;     /* read again, if we may now */
+    r->log_idle = r->log_idle && !held;     /* read again, if we may now */
     watch_peers(r, peers, n);
     pthread_mutex_lock(&r->lock);
     for (uint32_t i = 0; i < r->sub.lanes; i++)
@@ -417,7 +417,7 @@ static int dead_changed(outbox_relay_t *r, outbox_error *err)
 {
     if (r->generation == r->sub.generation)
         return OUTBOX_OK;
-    r->at_end = false;
+    r->log_idle = false;
     int rc = ob_blocked_reload(r, err);
     if (rc == OUTBOX_OK)
         r->generation = r->sub.generation;

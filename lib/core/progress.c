@@ -57,7 +57,7 @@ void ob_progress_retire(outbox_relay_t *r)
         }
         r->retired += s->state == OB_DONE;
         ob_window_retire(&r->win);
-        r->at_end = r->at_end && !r->full;
+        r->log_idle = r->log_idle && !r->full;
         r->full = false;
     }
     if (r->win.doomed > 0)
@@ -189,8 +189,8 @@ static void chain_saved(outbox_relay_t *r, const ob_slot *s,
 
     if (b == NULL)
         return;
-    b->passes = c->kind == OUTBOX_UNPARK ||
-                (c->kind == OUTBOX_PARK && b->passes);
+    b->head_passed = c->kind == OUTBOX_UNPARK ||
+                (c->kind == OUTBOX_PARK && b->head_passed);
     if (c->kind == OUTBOX_UNPARK)
         b->loaded -= b->loaded > 0;
     else if (s->seq != 0)
@@ -327,7 +327,7 @@ int ob_progress_trim(outbox_relay_t *r, outbox_error *err)
     if (rc < 0)
         return rc;
     r->want_trim = rc == OB_TRIM_ROWS;
-    bool idle = r->at_end && !r->more && r->win.inflight == 0;
+    bool idle = r->log_idle && !r->more && r->win.inflight == 0;
     r->trim_ms = r->now_ms + (idle ? 0 : r->opt.flush_ms);
     return OUTBOX_OK;
 }

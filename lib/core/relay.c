@@ -68,7 +68,7 @@ void ob_relay_forget(outbox_relay_t *r)
     ob_blocked_clear(r);
     ob_waker_forget(&r->waker);         /* it may be another log */
     r->n_peers = 0;
-    r->attached = r->at_end = r->dirty = r->full = false;
+    r->attached = r->log_idle = r->dirty = r->full = false;
     r->breaker = OB_CLOSED;
     r->beat_ms = r->look_ms = r->lease_until_ms = r->promote_ms = 0;
     r->save_ms = r->deadline_ms = INT64_MAX;
@@ -156,7 +156,7 @@ static bool held(const outbox_relay_t *r)
 
 static int read_log(outbox_relay_t *r, outbox_error *err)
 {
-    return r->at_end ? OUTBOX_OK : ob_deliver_read(r, err);
+    return r->log_idle ? OUTBOX_OK : ob_deliver_read(r, err);
 }
 
 static void make_room(outbox_relay_t *r)
@@ -172,7 +172,7 @@ static void make_room(outbox_relay_t *r)
 static int deliver(outbox_relay_t *r, outbox_error *err)
 {
     if (held(r)) {
-        r->at_end = true;               /* until the look that ends it */
+        r->log_idle = true;             /* until the look that ends it */
         return OUTBOX_OK;
     }
     r->cramped = false;
@@ -298,9 +298,9 @@ static int sleep_ms(outbox_relay_t *r, int timeout_ms)
  * starts over. */
 static void poll_later(outbox_relay_t *r)
 {
-    if (r->now_ms < r->poll_due_ms && r->at_end)
+    if (r->now_ms < r->poll_due_ms && r->log_idle)
         return;
-    r->poll_ms = r->at_end ? r->poll_ms * 2 : POLL_MIN_MS;
+    r->poll_ms = r->log_idle ? r->poll_ms * 2 : POLL_MIN_MS;
     if (r->poll_ms > (int64_t)r->opt.poll_ms)
         r->poll_ms = r->opt.poll_ms;
     if (r->poll_ms < POLL_MIN_MS)
@@ -315,7 +315,7 @@ static void wait_for_store(outbox_relay_t *r, int ms)
 
     r->hinted = false;
     if (bits & (OB_WAKE_NOW | OB_WAKE_VERDICT)) {
-        r->at_end = r->at_end && (bits & OB_WAKE_NOW) == 0;
+        r->log_idle = r->log_idle && (bits & OB_WAKE_NOW) == 0;
         r->hinted = hint;
         return;
     }
@@ -326,7 +326,7 @@ static void wait_for_store(outbox_relay_t *r, int ms)
         return;
     r->slept = true;
     if (r->store->ops->wait(r->store, r->waker.fd[0], hint, ms) > 0) {
-        r->at_end = false;
+        r->log_idle = false;
         r->woken = ob_lease_count(r) < r->sub.lanes;
         r->poll_ms = 0;
     }
@@ -353,7 +353,7 @@ void ob_relay_sleep(outbox_relay_t *r, int timeout_ms)
     poll_later(r);
     wait_for_store(r, poll_transport(r, sleep_ms(r, timeout_ms)));
     if (ob_relay_clock(r) >= r->poll_due_ms)
-        r->at_end = false;
+        r->log_idle = false;
 }
 
 static void take_bits(outbox_relay_t *r)
@@ -361,7 +361,7 @@ static void take_bits(outbox_relay_t *r)
     unsigned bits = ob_waker_take(&r->waker);
 
     if (bits & OB_WAKE_NOW)
-        r->at_end = false;
+        r->log_idle = false;
     r->hinted = r->hinted || (bits & OB_WAKE_HINT) != 0;
 }
 
@@ -369,7 +369,7 @@ int ob_relay_do_step(outbox_relay_t *r, int timeout_ms, outbox_error *err)
 {
     take_bits(r);
     if (timeout_ms == 0)
-        r->at_end = false;              /* the caller's loop does the waiting */
+        r->log_idle = false;            /* the caller's loop does the waiting */
     if (r->tp.poll != NULL && r->opened)
         r->tp.poll(r->tp.ctx, 0);
     int rc = ob_relay_turn(r, err);

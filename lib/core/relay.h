@@ -56,13 +56,13 @@ typedef struct ob_blocked {
     uint32_t lane;
     uint32_t loaded;            /* of its parked rows, in the window */
     bool     dead;              /* waits for a person */
-    bool     passes;            /* its head has: load more than that */
+    bool     head_passed;       /* load more than that */
     bool     recalled;          /* it may have another head by now */
     /* Of the parked event that failed last, at this position. */
     int64_t  position;
     bool     open_case;         /* it failed, and that was not counted */
     bool     forgiven;          /* it was, once */
-    uint32_t others;            /* that had passed when it failed */
+    uint32_t others;            /* answered before it failed */
     uint32_t tries;             /* since its last count */
 } ob_blocked;
 
@@ -117,8 +117,10 @@ struct outbox_relay {
 
     /* The stepping thread's own. */
     outbox_subscription sub;
-    bool      attached, opened, at_end, dirty;
-    uint32_t  passes_seen;      /* by the last turn */
+    bool      attached, opened, dirty;
+    bool      log_idle;         /* not to be read until there is a wake-up, a
+                                   poll, room or a lane */
+    uint32_t  answers_seen;     /* by the last turn */
     uint32_t  failures;         /* of attach or open, in a row */
     int64_t   now_ms;
     int64_t   store_ms;         /* of the database, for what expires */
@@ -128,7 +130,7 @@ struct outbox_relay {
     int64_t   generation;       /* of the dead that is known here */
     int64_t   serial;           /* of the last send */
     uint64_t  parked;           /* rows of this subscription, about */
-    uint32_t  passes;           /* events that the destination answered */
+    uint32_t  answers;          /* events that passed, or were rejected */
     int64_t   deadline_ms;      /* the earliest when_ms in the window */
     uint64_t  retired;          /* events settled in this turn */
     bool      want_trim, more;  /* more: the turn should be followed by one */
@@ -157,7 +159,8 @@ struct outbox_relay {
     enum ob_breaker breaker;
     bool      doubtful;         /* open, but no witness has failed yet */
     bool      has_records;
-    bool      probe_failed;     /* since room was made in a full window */
+    bool      room_owed;        /* by a probe that failed: one of a full
+                                   window may be set aside */
     /* Starts noted by this process: not forgotten with the rest. */
     ob_start  starts[OB_STARTS];
     uint32_t  n_starts;         /* the oldest make room for more */
@@ -221,7 +224,7 @@ void ob_verdict_turn(outbox_relay_t *r);
 bool ob_verdict_has_fresh(outbox_relay_t *r);
 /* For a window that is full and stands still. */
 void ob_verdict_make_room(outbox_relay_t *r);
-void ob_verdict_resume(outbox_relay_t *r, ob_slot *s, uint32_t passes);
+void ob_verdict_resume(outbox_relay_t *r, ob_slot *s, uint32_t others);
 /* Parked rows that wait here go back to their table, which has changed. */
 void ob_verdict_recall(outbox_relay_t *r);
 /* It holds up others: to the parked rows, without a count. */

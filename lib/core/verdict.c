@@ -88,7 +88,7 @@ static void breaker_open(outbox_relay_t *r, const ob_slot *s, bool longer)
 
     if (r->breaker == OB_CLOSED) {
         r->breaker_pause_ms = r->opt.breaker_ms;
-        r->doubtful = r->probe_failed = true;
+        r->doubtful = r->room_owed = true;
         ob_relay_log(r, LOG_WARNING,
                      "breaker open: %u events in a row failed, the last: %s",
                      (unsigned)r->win.suspects, ob_slot_reason(s));
@@ -107,7 +107,7 @@ static void breaker_open(outbox_relay_t *r, const ob_slot *s, bool longer)
 static void probe_failed(outbox_relay_t *r, const ob_slot *s, bool witness)
 {
     r->doubtful = r->doubtful && !witness;
-    r->probe_failed = true;
+    r->room_owed = true;
     breaker_open(r, s, witness || !r->has_records);
 }
 
@@ -220,7 +220,7 @@ static void settle(outbox_relay_t *r, ob_slot *s)
 static void settled(outbox_relay_t *r, ob_slot *s)
 {
     r->stats.acked++;
-    r->passes++;
+    r->answers++;
     note_pass(r, s);
     settle(r, s);
 }
@@ -254,7 +254,7 @@ static void park(outbox_relay_t *r, ob_slot *s, uint32_t counted)
         return;
     ob_blocked_at(b, s->cursor.position);
     b->open_case = counted == 0 && (s->suspect || s->state == OB_SENT);
-    b->others = s->suspect ? s->passes : r->passes;
+    b->others = s->suspect ? s->others : r->answers;
     b->forgiven = s->forgiven;
     b->tries = counted ? 0 : b->tries + s->tries;
     s->attempts += counted;
@@ -280,7 +280,7 @@ static void rejected(outbox_relay_t *r, ob_slot *s)
 {
     r->stats.rejected++;
     r->unflushed = true;
-    r->passes++;
+    r->answers++;
     bury(r, s);
 }
 
@@ -328,7 +328,7 @@ static void failed(outbox_relay_t *r, ob_slot *s)
                                            passed, it is tried by itself */
         return;
     }
-    if (s->suspect && s->passes != r->passes && r->breaker == OB_CLOSED) {
+    if (s->suspect && s->others != r->answers && r->breaker == OB_CLOSED) {
         convict(r, s);                  /* of its failure before this one */
         return;
     }
@@ -341,7 +341,7 @@ static void failed(outbox_relay_t *r, ob_slot *s)
     ob_window_wait(&r->win, s, r->now_ms + ob_backoff(r, s->tries));
     ob_window_halt(&r->win, s);
     ob_window_set_suspect(&r->win, s, true);
-    s->passes = r->passes;
+    s->others = r->answers;
     deadline_note(r, s->when_ms);
     if (r->breaker == OB_HALF_OPEN)
         probe_failed(r, s, witness);
@@ -371,7 +371,7 @@ static void convict_all(outbox_relay_t *r)
 {
     for (uint64_t i = 0; i < ob_window_used(&r->win); i++) {
         ob_slot *s = ob_window_nth(&r->win, i);
-        if (is_waiting_suspect(r, s) && s->passes != r->passes)
+        if (is_waiting_suspect(r, s) && s->others != r->answers)
             convict(r, s);
     }
 }
@@ -405,7 +405,7 @@ static ob_slot *oldest_suspect(outbox_relay_t *r)
 static bool may_set_aside(outbox_relay_t *r)
 {
     return r->win.inflight == 0 &&
-           (r->breaker == OB_CLOSED || r->probe_failed);
+           (r->breaker == OB_CLOSED || r->room_owed);
 }
 
 /* It stays a suspect: if others pass before its next try, its failure counts
@@ -414,7 +414,7 @@ void ob_verdict_set_aside(outbox_relay_t *r, ob_slot *s)
 {
     if (!may_set_aside(r))
         return;
-    r->probe_failed = false;
+    r->room_owed = false;
     park(r, s, 0);
 }
 
@@ -453,12 +453,12 @@ void ob_verdict_make_room(outbox_relay_t *r)
 
 /* The head of a chain that was parked without a count, and is back: as suspect
  * as it was when it left. */
-void ob_verdict_resume(outbox_relay_t *r, ob_slot *s, uint32_t passes)
+void ob_verdict_resume(outbox_relay_t *r, ob_slot *s, uint32_t others)
 {
     ob_window_set_suspect(&r->win, s, true);
     s->when_ms = r->now_ms;             /* others have waited longer */
-    s->passes = passes;
-    if (passes != r->passes)
+    s->others = others;
+    if (others != r->answers)
         convict(r, s);
 }
 
@@ -513,9 +513,9 @@ void ob_verdict_turn(outbox_relay_t *r)
         ob_verdict_apply(r, s, v);
     if (r->now_ms >= r->deadline_ms)
         deadlines(r);
-    if (r->passes == r->passes_seen)
+    if (r->answers == r->answers_seen)
         return;
-    r->passes_seen = r->passes;
+    r->answers_seen = r->answers;
     if (r->breaker != OB_CLOSED)
         breaker_close(r);
     if (r->win.suspects > 0)

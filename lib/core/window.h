@@ -38,7 +38,7 @@ typedef struct ob_slot {
     uint32_t      lane, lease;  /* whose lane, in which lease of it */
     uint32_t      attempts;     /* failures that counted */
     uint32_t      tries;        /* sends that did not count */
-    uint32_t      passes;       /* of others, when it failed last */
+    uint32_t      others;       /* answered before it failed last */
     int64_t       first_send, last_send;    /* serials; 0: not sent yet */
     int32_t       next, prev;   /* in its chain */
     int32_t       next_ready, prev_ready;   /* READY: in a list, but while
