@@ -3,7 +3,8 @@
  * relay.h - the relay's state, shared by the files that are its parts:
  * relay.c takes turns, lease.c holds lanes, deliver.c reads and sends,
  * verdict.c judges, blocked.c keeps chains apart (in tables, table.c),
- * progress.c saves, options.c checks what was asked, thread.c runs it.
+ * progress.c saves, options.c checks what was asked, thread.c runs it, settle.c
+ * is for other threads.
  */
 #ifndef OB_RELAY_H
 #define OB_RELAY_H
@@ -190,6 +191,11 @@ int ob_relay_count(outbox_relay_t *r, outbox_error *err);
 int ob_relay_attach(outbox_relay_t *r, outbox_error *err);
 void ob_relay_sleep(outbox_relay_t *r, int timeout_ms);
 int ob_relay_do_step(outbox_relay_t *r, int timeout_ms, outbox_error *err);
+
+/* ---- thread.c ------------------------------------------------------- */
+
+/* NULL, or from before a fork. */
+int ob_relay_check(const outbox_relay_t *r, outbox_error *err);
 
 /* ---- options.c ------------------------------------------------------ */
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * thread.c - making and ending relays, the thread, and what other threads
- * may call: settle, wake, stats.
+ * thread.c - making and ending relays, and the thread.  What other threads may
+ * call meanwhile is in settle.c.
  *
  * Starting and stopping are handshakes: start returns when the database has
  * answered and the thread exists, stop when the thread is gone.  The thread
@@ -152,7 +152,7 @@ int outbox_relay_new(outbox_relay_t **out, outbox_t *ob,
     return OUTBOX_OK;
 }
 
-static int relay_check(const outbox_relay_t *r, outbox_error *err)
+int ob_relay_check(const outbox_relay_t *r, outbox_error *err)
 {
     if (r == NULL)
         return outbox_error_set(err, OUTBOX_EINVAL, "relay is NULL");
@@ -216,7 +216,7 @@ static void step_leave(outbox_relay_t *r)
 int outbox_relay_step(outbox_relay_t *r, int timeout_ms, outbox_error *err)
 {
     outbox_error own;
-    int rc = relay_check(r, err);
+    int rc = ob_relay_check(r, err);
 
     if (rc == OUTBOX_OK && timeout_ms < 0)
         rc = outbox_error_set(err, OUTBOX_EINVAL,
@@ -405,7 +405,7 @@ static int attach_patiently(outbox_relay_t *r, outbox_error *err)
 int outbox_relay_start(outbox_relay_t *r, outbox_error *err)
 {
     outbox_error own;
-    int rc = relay_check(r, err);
+    int rc = ob_relay_check(r, err);
 
     if (rc == OUTBOX_OK)
         rc = step_enter(r, false, err);
@@ -487,7 +487,7 @@ static int thread_stop(outbox_relay_t *r, int timeout_ms, outbox_error *err)
 int outbox_relay_stop(outbox_relay_t *r, int timeout_ms, outbox_error *err)
 {
     outbox_error own;
-    int rc = relay_check(r, err);
+    int rc = ob_relay_check(r, err);
 
     if (rc != OUTBOX_OK)
         return rc;
@@ -511,60 +511,4 @@ int outbox_relay_stop(outbox_relay_t *r, int timeout_ms, outbox_error *err)
     rc = shut(r, timeout_ms, err != NULL ? err : &own);
     step_leave(r);
     return rc < 0 ? rc : OUTBOX_OK;
-}
-
-/* ---- from any thread ------------------------------------------------ */
-
-static bool may_settle(const ob_slot *s, outbox_token token, outbox_verdict v)
-{
-    if (s == NULL || s->verdict != 0)
-        return false;
-    if (s->state == OB_SENT && token.serial == s->last_send)
-        return true;
-    return v == OUTBOX_ACK && (s->state == OB_SENT || s->state == OB_WAITING ||
-            s->state == OB_READY || s->state == OB_BEHIND);
-}
-
-int outbox_settle(outbox_relay_t *relay, outbox_token token,
-                  outbox_verdict verdict, const char *why)
-{
-    int rc = relay_check(relay, NULL);
-
-    if (rc != OUTBOX_OK)
-        return rc;
-    if (verdict != OUTBOX_ACK && verdict != OUTBOX_RETRY &&
-        verdict != OUTBOX_REJECT)
-        return OUTBOX_EINVAL;
-    pthread_mutex_lock(&relay->lock);
-    ob_slot *s = ob_window_find(&relay->win, token.position, token.serial);
-    if (!may_settle(s, token, verdict)) {
-        rc = OUTBOX_ESTALE;
-    } else {
-        if (verdict != OUTBOX_ACK)
-            ob_slot_why(&relay->win, s, why);
-        ob_window_judge(&relay->win, s, verdict);
-    }
-    pthread_mutex_unlock(&relay->lock);
-    if (rc == OUTBOX_OK)
-        ob_waker_signal(&relay->waker, OB_WAKE_VERDICT);
-    return rc;
-}
-
-void outbox_relay_wake(outbox_relay_t *r)
-{
-    if (r != NULL)
-        ob_waker_signal(&r->waker, OB_WAKE_NOW);
-}
-
-int outbox_relay_stats(outbox_relay_t *r, outbox_stats *st)
-{
-    int rc = relay_check(r, NULL);
-
-    if (rc != OUTBOX_OK)
-        return rc;
-    pthread_mutex_lock(&r->lock);
-    outbox_stats now = r->stats;
-    now.inflight = r->win.inflight;
-    pthread_mutex_unlock(&r->lock);
-    return ob_stats_copy(st, &now, NULL);
 }
