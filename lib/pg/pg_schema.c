@@ -158,7 +158,7 @@ int ob_pg_migrate(outbox_store *s, uint32_t lanes, outbox_error *err)
     st->session->checked = false;
     if (pg_is_current(st, &why))
         return OUTBOX_OK;
-    if (PQstatus(st->conn) == CONNECTION_BAD) {
+    if (st->broken || PQstatus(st->conn) == CONNECTION_BAD) {
         if (err != NULL)
             *err = why;
         return why.code;
