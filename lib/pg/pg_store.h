@@ -99,6 +99,7 @@ typedef struct ob_pg {
     int           hot;                  /* woken so often without a pause */
     int64_t       alert_us;             /* something was announced then */
     int64_t       synced_lsn, rotate_us;
+    int64_t       trim_us[OB_PG_SEGMENTS];      /* not before */
     struct ob_pg_publish *publish;      /* pg_publish.c: its arrays */
 } ob_pg;
 

@@ -6,8 +6,10 @@
  * The log is a ring of segments.  One is emptied, by TRUNCATE, when every
  * event in it is past every cursor and old enough, which is asked again when
  * its lock is held: then nobody is writing into it.  Locks are never waited
- * for: behind one that waits, publishers would queue.  The log of cursors has
- * two segments, and what counts is carried from one to the other.
+ * for: behind one that waits, publishers would queue.  One that was refused is
+ * not tried again at once, for each time is a line in the server's log.  The
+ * log of cursors has two segments, and what counts is carried from one to the
+ * other.
  *
  * TRUNCATE empties a segment for older snapshots, too.  So the cursors are
  * only read in statements whose snapshot is taken after their locks, as it
@@ -36,6 +38,7 @@
 #include <stdio.h>
 
 enum { SEGMENT_BYTES = 64 << 20, ACK_BYTES = 1 << 20, TIDY_US = 200000,
+       LOCK_AGAIN_US = 10000000,
        KEY_PROMOTE = 2, KEY_TIDY = 3, SEGMENT_OLD_MS = 3600000,
        COUNT_MOST = 10000 };
 
@@ -81,24 +84,43 @@ int ob_pg_promote(outbox_store *s, int limit, int64_t *next_ms,
 
 /* ---- segments ------------------------------------------------------- */
 
-/* True: everything in segment %d is past every lane, and old enough. */
+/* True: everything in segment %1$d is past every lane, and old enough.  Both
+ * are asked of the index, for a segment can be long.  Of each transaction the
+ * newest event is looked at, from the newest transaction down to those that
+ * had ended when a tick was taken: their events are older than the tick.  So
+ * no more is left than its own transaction and those that ran beside it.  Of
+ * some ticks, for a transaction may look with an old snapshot. */
+#define TIDY_LOG "\"outbox\".log_%1$d"
+#define TIDY_NEWEST "ORDER BY xid DESC, position DESC LIMIT 1"
 static const char over_sql[] =
-    "WITH p AS MATERIALIZED (SELECT w.hi, (SELECT max(keep_ms)"
-    " FROM \"outbox\".subscription) AS keep_ms FROM " PG_PASSED " p"
-    " JOIN \"outbox\".\"window\" w ON w.n = p.n)"
-    " SELECT p.hi IS NOT NULL AND NOT EXISTS (SELECT"
-    " FROM \"outbox\".log_%d WHERE xid >= pg_snapshot_xmin(p.hi)"
-    " AND NOT pg_visible_in_snapshot(xid, p.hi)) AND (p.keep_ms = 0 OR"
-    " NOT EXISTS (SELECT FROM \"outbox\".log_%d WHERE published_ms > "
-    "(extract(epoch FROM clock_timestamp()) * 1000)::bigint - p.keep_ms))"
-    " FROM p";
+    "WITH RECURSIVE p AS MATERIALIZED (SELECT w.hi, k.keep_ms, " PG_NOW_MS
+    " - k.keep_ms AS young FROM " PG_PASSED " p"
+    " JOIN \"outbox\".\"window\" w ON w.n = p.n CROSS JOIN"
+    " (SELECT max(keep_ms) AS keep_ms FROM \"outbox\".subscription) k),"
+    " t AS MATERIALIZED (SELECT * FROM (SELECT xid, tick FROM " TIDY_LOG
+    " WHERE tick IS NOT NULL ORDER BY position DESC LIMIT 20) t"
+    " ORDER BY pg_snapshot_xmax(tick) DESC LIMIT 1),"
+    " r AS ((SELECT xid, published_ms FROM " TIDY_LOG " " TIDY_NEWEST ")"
+    " UNION ALL SELECT n.* FROM r, LATERAL (SELECT xid, published_ms FROM "
+    TIDY_LOG " WHERE xid < r.xid AND xid >= coalesce((SELECT"
+    " pg_snapshot_xmax(tick) FROM t), '0') " TIDY_NEWEST ") n"
+    " WHERE r.published_ms <= (SELECT young FROM p)),"
+    " b AS (SELECT n.published_ms FROM (SELECT xid FROM t UNION"
+    " SELECT pg_snapshot_xip(tick) FROM t) x, LATERAL (SELECT published_ms"
+    " FROM " TIDY_LOG " l WHERE l.xid = x.xid " TIDY_NEWEST ") n)"
+    " SELECT p.hi IS NOT NULL AND NOT EXISTS (SELECT FROM " TIDY_LOG
+    " WHERE xid >= pg_snapshot_xmax(p.hi)) AND NOT EXISTS (SELECT FROM "
+    TIDY_LOG " WHERE xid = ANY (ARRAY(SELECT pg_snapshot_xip(p.hi))))"
+    " AND (p.keep_ms = 0 OR NOT EXISTS (SELECT FROM r"
+    " WHERE published_ms > p.young) AND NOT EXISTS (SELECT FROM b"
+    " WHERE published_ms > p.young)) FROM p";
 
 static int segment_over(ob_pg *st, int seg, bool *over, outbox_error *err)
 {
-    char sql[sizeof over_sql + 20];
+    char sql[sizeof over_sql];
     int rc;
 
-    snprintf(sql, sizeof sql, over_sql, seg, seg);
+    snprintf(sql, sizeof sql, over_sql, seg);
     PGresult *res = ob_pg_once(st, sql, NULL, "trim", &rc, err);
     if (res == NULL)
         return rc;
@@ -129,8 +151,10 @@ static int segment_empty(ob_pg *st, int seg, bool *over, outbox_error *err)
 static int segment_trim(ob_pg *st, int seg, outbox_error *err)
 {
     bool over = false;
-    int rc = segment_over(st, seg, &over, err);
+    int rc = OUTBOX_OK;
 
+    if (outbox_monotonic_us() >= st->trim_us[seg])
+        rc = segment_over(st, seg, &over, err);
     if (rc != OUTBOX_OK || !over)
         return rc;
     OB_FAILPOINT("pg.trim.lock");
@@ -138,8 +162,10 @@ static int segment_trim(ob_pg *st, int seg, outbox_error *err)
     if (rc != OUTBOX_OK)
         return rc;
     rc = ob_pg_end(st, segment_empty(st, seg, &over, err), err);
-    if (rc == OUTBOX_EBUSY)             /* somebody writes: another time */
+    if (rc == OUTBOX_EBUSY) {           /* somebody writes: another time */
+        st->trim_us[seg] = outbox_monotonic_us() + LOCK_AGAIN_US;
         return OUTBOX_OK;
+    }
     return rc == OUTBOX_OK ? over : rc;
 }
 

@@ -112,6 +112,38 @@ START_TEST(an_open_transaction_keeps_its_segment)
 }
 END_TEST
 
+static int locks_tried;
+
+static void count_locks(const char *name)
+{
+    locks_tried += strcmp(name, "pg.trim.lock") == 0;
+}
+
+/* Each time is a line in the server's log. */
+START_TEST(a_refused_lock_is_not_tried_at_once)
+{
+    yard y;
+    writer b;
+
+    yard_open(&y);
+    writer_open(&b, &y.w, NULL, 0);
+    writer_do(&b, "BEGIN");
+    writer_do(&b, "LOCK TABLE outbox.log_0 IN ROW EXCLUSIVE MODE");
+    writer_commit_one(&y.a, "k", 0);
+    settle_down(y.r);
+    at_failpoint = count_locks;
+    rotate(&y);
+    tidy_all(&y);
+    tidy_all(&y);
+    ck_assert_int_eq(locks_tried, 1);
+    writer_do(&b, "COMMIT");
+    ck_assert(steps_until(&y, "SELECT (pg_relation_size('outbox.log_0') = 0)"
+                              "::int"));
+    writer_close(&b);
+    yard_close(&y);
+}
+END_TEST
+
 /* ---- between a look and its lock ------------------------------------ */
 
 static writer *late;            /* commits at a fail point */
@@ -195,6 +227,79 @@ START_TEST(what_is_in_flight_keeps_it)
     tidy_all(&y);
     ck_assert_int_eq(pg_ask(y.w.db, "SELECT count(*) FROM outbox.log_0"), 20);
     yard_close(&y);
+}
+END_TEST
+
+/* ---- what is to be kept --------------------------------------------- */
+
+/* Two hours old, to be kept for one, but for this event. */
+static const char *const young_ones[] = {
+    /* the newest; another one since the newest tick */
+    "position = (SELECT max(position) FROM outbox.log)",
+    "xid = (SELECT xid FROM outbox.log ORDER BY xid DESC OFFSET 2 LIMIT 1)",
+    /* of the transaction with the tick; of one that was open then */
+    "position = (SELECT max(position) FROM outbox.log WHERE xid = (SELECT xid"
+    " FROM outbox.log WHERE tick IS NOT NULL ORDER BY position DESC LIMIT 1))",
+    "xid = (SELECT xid FROM outbox.log ORDER BY xid LIMIT 1)",
+};
+
+/* A tick in a transaction that has written before, and behind whose number
+ * others have ended; as behind that of b. */
+static void publish_beside(yard *y, long n)
+{
+    writer b, c;
+
+    writer_open(&b, &y->w, NULL, 0);
+    writer_open(&c, &y->w, NULL, 0);
+    writer_do(&b, "BEGIN");
+    writer_publish(&b, "b", 100000);
+    writer_do(&y->a, "BEGIN");
+    writer_publish(&y->a, "k", n);
+    writer_commit_one(&c, "c", 100001);
+    writer_publish_many(&y->a, "k", 0, n);
+    writer_do(&y->a, "COMMIT");
+    for (int i = 1; i < 5; i++)
+        writer_commit_one(&y->a, "k", n + i);
+    writer_do(&b, "COMMIT");
+    writer_close(&b);
+    writer_close(&c);
+    settle_down(y->r);
+    run_for(&y->w, y->r, 1000, 50);
+}
+
+static void one_is_young(const char *which, long n)
+{
+    yard y;
+
+    yard_open(&y);
+    pg_tamper(y.w.db, "UPDATE outbox.subscription SET keep_ms = 3600000");
+    publish_beside(&y, n);
+    ck_assert_int_eq(pg_ask(y.w.db, "SELECT count(*) FROM outbox.log_0"),
+                     n + 7);
+    y.w.sut->age(y.w.db, TWO_HOURS);
+    pg_tamper(y.w.db,
+              "UPDATE outbox.log SET published_ms = published_ms + %lld"
+              " WHERE %s",
+              (long long)TWO_HOURS, which);
+    pg_tamper(y.w.db, "UPDATE outbox.meta SET seg = 1");
+    tidy_all(&y);
+    ck_assert_int_eq(pg_ask(y.w.db, "SELECT count(*) FROM outbox.log_0"),
+                     n + 7);
+    y.w.sut->age(y.w.db, TWO_HOURS);
+    ck_assert(steps_until(&y, "SELECT (pg_relation_size('outbox.log_0') = 0)"
+                              "::int"));
+    yard_close(&y);
+}
+
+START_TEST(one_young_event_keeps_it)
+{
+    one_is_young(young_ones[_i], 5000);
+}
+END_TEST
+
+START_TEST(one_young_event_keeps_a_short_one)
+{
+    one_is_young(young_ones[_i], 10);
 }
 END_TEST
 
@@ -288,6 +393,9 @@ void add_trim_tests(Suite *s)
     tcase_add_test(tc, committed_between_the_look_and_the_lock);
     tcase_add_test(tc, the_slowest_subscription_keeps_it);
     tcase_add_test(tc, what_is_in_flight_keeps_it);
+    tcase_add_loop_test(tc, one_young_event_keeps_it, 0, 4);
+    tcase_add_loop_test(tc, one_young_event_keeps_a_short_one, 0, 2);
+    tcase_add_test(tc, a_refused_lock_is_not_tried_at_once);
     tcase_add_test(tc, cursors_survive_their_rotation);
     tcase_add_test(tc, windows_behind_all_are_removed);
     tcase_add_test(tc, no_event_is_ever_a_dead_row);
