@@ -289,7 +289,9 @@ OB_PG_STATEMENT(PG_BLOCKED,
 OB_PG_STATEMENT(PG_NEXT_DUE,
     "SELECT coalesce(min(due_ms), -1), " PG_NOW_MS
     " FROM \"outbox\".scheduled")
-/* One relay at a time, or those due first would not come first. */
+/* One relay at a time, or those due first would not come first.  None brings
+ * a tick: they say that they are older than they are here, and the trim takes
+ * what a tick has seen to be older than the tick (pg_tidy.c). */
 OB_PG_STATEMENT(PG_PROMOTE,
     "WITH l AS MATERIALIZED (SELECT FROM (SELECT"
     " pg_try_advisory_xact_lock($2) AS got OFFSET 0) t WHERE got),"
@@ -297,9 +299,9 @@ OB_PG_STATEMENT(PG_PROMOTE,
     " \"outbox\".scheduled, l WHERE due_ms <= " PG_NOW_MS
     " ORDER BY due_ms, seq LIMIT $1::integer) d WHERE s.seq = d.seq"
     " RETURNING s.*)"
-    " INSERT INTO \"outbox\".log (seg, lane, id, topic, type, key,"
+    " INSERT INTO \"outbox\".log (seg, tick, lane, id, topic, type, key,"
     " content_type, headers, payload, published_ms, expires_ms)"
-    " SELECT m.seg, lane, id, topic, type, key, content_type, headers,"
+    " SELECT m.seg, NULL, lane, id, topic, type, key, content_type, headers,"
     " payload, greatest(published_ms, due_ms), expires_ms"
     " FROM due, \"outbox\".meta m"
     " ORDER BY due_ms, seq")

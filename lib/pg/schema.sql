@@ -32,10 +32,10 @@ CREATE SEQUENCE "outbox".position CACHE 1 NO CYCLE;
 
 -- One row for each event, in segments that are emptied with TRUNCATE.  xid is
 -- the top-level transaction, which the system column of a row written in a
--- subtransaction is not.  Each 4096th event brings the snapshot in which it
--- was published: by these a relay cuts a long backlog into windows.  A
--- publisher is not granted position, xid and tick: they are always what their
--- defaults say.
+-- subtransaction is not.  Each 4096th event, but for those that were
+-- scheduled, brings the snapshot in which it was published: by these a relay
+-- cuts a long backlog into windows.  A publisher is not granted position, xid
+-- and tick: they are always what their defaults say.
 CREATE TABLE "outbox".log (
     seg          smallint NOT NULL,
     position     bigint   NOT NULL DEFAULT nextval('"outbox".position'),

@@ -303,6 +303,32 @@ START_TEST(one_young_event_keeps_a_short_one)
 }
 END_TEST
 
+/* An event that was due long ago enters the log behind them. */
+START_TEST(an_overdue_event_says_nothing_of_others)
+{
+    yard y;
+
+    yard_open(&y);
+    pg_tamper(y.w.db, "UPDATE outbox.subscription SET keep_ms = 3600000");
+    for (int i = 0; i < 5; i++)
+        writer_commit_one(&y.a, "k", i);
+    settle_down(y.r);
+    pg_tamper(y.w.db, "SELECT setval('outbox.position', 4095)");
+    pg_tamper(y.w.db, "INSERT INTO outbox.scheduled (due_ms, lane, id, topic,"
+                      " type, key, payload, published_ms) SELECT published_ms"
+                      " - %lld, lane, gen_random_uuid(), topic, type, key,"
+                      " payload, 0 FROM outbox.log LIMIT 1",
+              (long long)TWO_HOURS);
+    run_for(&y.w, y.r, 2000, 50);
+    ck_assert_int_eq(pg_ask(y.w.db, "SELECT max(position) FROM outbox.log_0"),
+                     4096);
+    pg_tamper(y.w.db, "UPDATE outbox.meta SET seg = 1");
+    tidy_all(&y);
+    ck_assert_int_eq(pg_ask(y.w.db, "SELECT count(*) FROM outbox.log_0"), 6);
+    yard_close(&y);
+}
+END_TEST
+
 /* ---- cursors and windows -------------------------------------------- */
 
 /* Old cursors, as after days of saving; what counts is carried over. */
@@ -395,6 +421,7 @@ void add_trim_tests(Suite *s)
     tcase_add_test(tc, what_is_in_flight_keeps_it);
     tcase_add_loop_test(tc, one_young_event_keeps_it, 0, 4);
     tcase_add_loop_test(tc, one_young_event_keeps_a_short_one, 0, 2);
+    tcase_add_test(tc, an_overdue_event_says_nothing_of_others);
     tcase_add_test(tc, a_refused_lock_is_not_tried_at_once);
     tcase_add_test(tc, cursors_survive_their_rotation);
     tcase_add_test(tc, windows_behind_all_are_removed);
