@@ -117,7 +117,7 @@ static const char over_sql[] =
 
 static int segment_over(ob_pg *st, int seg, bool *over, outbox_error *err)
 {
-    char sql[sizeof over_sql];
+    char sql[sizeof over_sql + 60];     /* for any int, six times */
     int rc;
 
     snprintf(sql, sizeof sql, over_sql, seg);
