@@ -350,7 +350,7 @@ void pgbench_inbox(void)
                       " ON CONFLICT DO NOTHING", 0, NULL));
     bench_check(inbox_pg_open(&inboxes[0], c[1].shop[0].conn, NULL, &err),
                 &err, "inbox");
-    bench_duel(side, 2, rounds, 2);
+    bench_duel(side, 2, rounds, turns());
     bench_title("inbox, in the handler's transaction");
     bench_rate_row("INSERT ... ON CONFLICT", "tx/s", &side[0], &side[0],
                    rounds, 0);
