@@ -274,9 +274,9 @@ OUTBOX_MUST int outbox_relay_step(outbox_relay_t *r, int timeout_ms,
  * answered.  stop sends nothing more, waits for verdicts on what is in flight
  * for timeout_ms (twice that and 1 s, when a callback or the database is slow),
  * saves, gives the lanes back and joins the thread; what was not sent stays for
- * the next relay.  OUTBOX_ETIMEOUT: a verdict did
- * not come (the event will be sent again), or the transport's callback has not
- * returned (stop again).  Without a thread stop does the same by itself. */
+ * the next relay.  OUTBOX_ETIMEOUT: a verdict did not come (the event will be
+ * sent again), or the transport's callback has not returned (stop again).
+ * Without a thread stop does the same by itself. */
 OUTBOX_MUST int outbox_relay_start(outbox_relay_t *r, outbox_error *err);
 OUTBOX_API int  outbox_relay_stop(outbox_relay_t *r, int timeout_ms,
                                   outbox_error *err);

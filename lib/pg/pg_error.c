@@ -24,7 +24,6 @@ static const pg_meaning pg_meanings[] = {
     { "3F000", OUTBOX_ESCHEMA, "run outbox_migrate()" },
     { "42P01", OUTBOX_ESCHEMA, "run outbox_migrate()" },
     { "42703", OUTBOX_ESCHEMA, "run outbox_migrate()" },
-    { "23514", OUTBOX_EBUSY, "the tables were made anew: " ROLL_BACK },
     { "42501", OUTBOX_EDB, "grant what outbox_pg(3) lists" },
     { "40001", OUTBOX_EBUSY, ROLL_BACK },
     { "40P01", OUTBOX_EBUSY, ROLL_BACK },
@@ -77,10 +76,17 @@ static bool says_goodbye(const char *sqlstate)
            strcmp(sqlstate, "25P03") == 0 || forgets(sqlstate);
 }
 
-/* The tables, too, may be others than those that were looked at. */
-static bool is_elsewhere(const pg_meaning *m)
+/* The log has refused a row for which it has no segment (see PG_SEG_NOW).  The
+ * state alone may be that of a check of the caller's own. */
+static bool is_of_the_log(const ob_pg *st, const PGresult *res)
 {
-    return m->code == OUTBOX_ESCHEMA || strcmp(m->sqlstate, "23514") == 0;
+    const char *state = PQresultErrorField(res, PG_DIAG_SQLSTATE);
+    const char *schema = PQresultErrorField(res, PG_DIAG_SCHEMA_NAME);
+    const char *table = PQresultErrorField(res, PG_DIAG_TABLE_NAME);
+
+    return state != NULL && schema != NULL && table != NULL &&
+           strcmp(state, "23514") == 0 && strcmp(schema, st->name) == 0 &&
+           strcmp(table, "log") == 0;
 }
 
 static void state_set(outbox_error *err, const char *sqlstate)
@@ -103,10 +109,14 @@ static int in_transaction(ob_pg *st, int code, const char **also)
                                                          : code;
 }
 
-static int error_state(ob_pg *st, const char *sqlstate, const char *text,
-                       const char *doing, outbox_error *err)
+static int error_state(ob_pg *st, const PGresult *res, const char *sqlstate,
+                       const char *text, const char *doing, outbox_error *err)
 {
-    const pg_meaning *m = meaning_of(sqlstate);
+    static const pg_meaning anew = {
+        "23514", OUTBOX_EBUSY, "the tables were made anew: " ROLL_BACK
+    };
+    const pg_meaning *m = is_of_the_log(st, res) ? &anew
+                                                 : meaning_of(sqlstate);
     const char *also;
     int code = in_transaction(st, m->code, &also);
 
@@ -119,8 +129,8 @@ static int error_state(ob_pg *st, const char *sqlstate, const char *text,
         st->broken = st->own;
     if (st->session != NULL && forgets(sqlstate))
         ob_pg_session_renew(st->session);
-    if (st->session != NULL && is_elsewhere(m))
-        st->session->checked = false;
+    if (st->session != NULL && (m->code == OUTBOX_ESCHEMA || m == &anew))
+        st->session->checked = false;   /* look at the tables again */
     return code;
 }
 
@@ -155,7 +165,7 @@ int ob_pg_error(ob_pg *st, const PGresult *res, const char *doing,
         state_set(err, state);
         return code;
     }
-    return error_state(st, state, text, doing, err);
+    return error_state(st, res, state, text, doing, err);
 }
 
 /* "FATAL:  28P01: password ...": libpq gives a state of its own only for
@@ -180,5 +190,5 @@ int ob_pg_connect_error(ob_pg *st, outbox_error *err)
     char state[6] = "";
 
     state_in(text, state, &text);
-    return error_state(st, state, text, "connect", err);
+    return error_state(st, NULL, state, text, "connect", err);
 }

@@ -247,6 +247,29 @@ START_TEST(a_deferred_constraint_at_the_commit)
 }
 END_TEST
 
+/* Its state is that of an event in tables that were made anew. */
+START_TEST(a_check_of_the_caller_at_the_commit)
+{
+    place p;
+    outbox_event ev = event("k");
+    const outbox_event *at = &ev;
+
+    place_open(&p, NULL);
+    sql(p.conn, "CREATE TABLE a (x int);"
+                "CREATE FUNCTION public.check_a() RETURNS trigger"
+                " LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'no x'"
+                " USING ERRCODE = '23514'; END$$;"
+                "CREATE CONSTRAINT TRIGGER a AFTER INSERT ON a DEFERRABLE"
+                " INITIALLY DEFERRED FOR EACH ROW"
+                " EXECUTE FUNCTION public.check_a();"
+                "BEGIN; INSERT INTO a VALUES (1)");
+    int rc = outbox_publish_commit(p.ob, &at, 1, &p.err);
+    ck_says(&p.err, rc, OUTBOX_EABORTED, "23514", "no x");
+    ck_assert_ptr_null(strstr(p.err.text, "made anew"));
+    place_close(&p);
+}
+END_TEST
+
 typedef struct locker {
     PGconn      *conn;
     outbox_t    *ob;
@@ -487,6 +510,7 @@ void add_error_tests(Suite *s)
     tcase_add_test(tc, a_serialization_failure);
     tcase_add_test(tc, refused_at_the_commit);
     tcase_add_test(tc, a_deferred_constraint_at_the_commit);
+    tcase_add_test(tc, a_check_of_the_caller_at_the_commit);
     tcase_add_test(tc, a_deadlock);
     tcase_add_test(tc, one_writer_of_a_key_at_a_time);
     tcase_add_test(tc, text_that_the_database_cannot_hold);
